@@ -35,10 +35,10 @@ lab: $(READY)  ## open the course in JupyterLab
 
 notebooks: export HF_HUB_OFFLINE := 1
 notebooks: $(READY)  ## execute every notebook, slow cells too, and save the outputs
-	$(BIN)/python tools/notebooks.py
+	$(BIN)/python -m tests.tools.notebooks
 
 exercises: $(READY)  ## write the student versions to nbs/exercises/_release
-	$(BIN)/python tools/exercises.py
+	$(BIN)/python -m tests.tools.exercises
 
 bench: export HF_HUB_OFFLINE := 1
 bench: $(READY)  ## speed and memory against named peers
