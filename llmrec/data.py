@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['MOVIELENS_SHA256', 'ITEM_COLUMNS', 'movielens_path', 'read_movielens', 'refuse', 'check_number', 'check_ids',
            'find_codes', 'Dataset', 'user_codes', 'item_codes', 'matrix', 'take', 'check_columns', 'check_interactions',
-           'check_items', 'make_dataset', 'load_movielens', 'read_csv', 'read_table', 'load_interactions']
+           'check_items', 'make_dataset', 'load_movielens', 'read_csv', 'read_table', 'load_interactions',
+           'write_whole']
 
 # %% ../nbs/01_data.ipynb #4ef2ca05
-import csv, hashlib, io, lzma, pickle, warnings
+import hashlib, io, lzma, os, pickle, warnings
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -67,6 +68,9 @@ def check_number(
     lowest:float=-np.inf,  # smallest value accepted
 )->pd.Series:          # the same as int64 if every value is whole, else float64
     "The column as finite numbers of at least `lowest`; refuses text, missing and infinite values."
+    if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
+        raise ValueError(f"column {column!r}: holds dates ({values.dtype}); give seconds since 1970: "
+                         f"(t - pd.Timestamp(0, tz=t.dt.tz)) // pd.Timedelta('1s')")
     numbers = pd.to_numeric(values, errors="coerce").astype("float64")
     unit = " in seconds since 1970" if column == "timestamp" else ""
     refuse(column, values, ~np.isfinite(numbers), "hold no finite number", f"give each a number{unit} or remove the rows")
@@ -82,12 +86,13 @@ def check_ids(
     text = values.astype("string").str.strip()
     refuse(column, values, text.isna() | (text == ""), "hold no id", "remove the rows or give each an id")
     if pd.api.types.is_float_dtype(values): text = text.str.removesuffix(".0")
-    whole = text.str.fullmatch(r"0|-?[1-9]\d{0,17}").to_numpy(bool)
-    if whole.all(): return text.astype("int64")
-    fewer = whole if whole.sum() <= (~whole).sum() else ~whole
-    if not isinstance(values.dtype, pd.StringDtype):
-        refuse(column, values, fewer & whole.any(), "are of another kind than the rest (whole numbers and text are mixed)",
-               "use one kind; to keep all as text, read the file yourself with dtype=str and call make_dataset")
+    if isinstance(values.dtype, pd.StringDtype): return text.astype("str")
+    digits = text.str.fullmatch(r"-?[0-9]+").to_numpy(bool)
+    if pd.api.types.infer_dtype(values) == "mixed-integer": digits = values.map(lambda v: not isinstance(v, str)).to_numpy(bool)
+    fewer = digits if digits.sum() <= (~digits).sum() else ~digits
+    refuse(column, values, fewer & digits.any(), "are of another kind than the rest (whole numbers and text are mixed)",
+           "use one kind; to keep all as text, read the file yourself with dtype=str and call make_dataset")
+    if text.str.fullmatch(r"0|-?[1-9][0-9]*").all() and (whole := pd.to_numeric(text.astype("object"))).dtype == "int64": return whole
     return text.astype("str")
 
 # %% ../nbs/01_data.ipynb #6efea526
@@ -114,11 +119,19 @@ class Dataset:
     notes: tuple = ()           # str, what the loader mended or found, with counts
 
     @property
-    def n_users(self): "Number of users: rows of the matrix."; return len(self.users)
+    def n_users(self):
+        "Number of users: rows of the matrix."
+        return len(self.users)
+
     @property
-    def n_items(self): "Number of items: columns of the matrix."; return len(self.items)
+    def n_items(self):
+        "Number of items: columns of the matrix."
+        return len(self.items)
+
     @cached_property
-    def item_ids(self): "Item ids; position = item code."; return pd.Index(self.items.item_id)
+    def item_ids(self):
+        "Item ids; position = item code."
+        return pd.Index(self.items.item_id)
 
     def __repr__(self):
         head = f"Dataset: {self.n_users:,} users, {self.n_items:,} items, {len(self.interactions):,} interactions"
@@ -179,11 +192,12 @@ def check_columns(
     name:str,              # argument name, for the message
 )->None:
     "Raise `ValueError` if a required column is missing, a name stands twice, or there are no rows."
+    if not isinstance(frame, pd.DataFrame): raise TypeError(f"{name}: got {type(frame).__name__}; give a DataFrame")
     if (twice := frame.columns[frame.columns.duplicated()].tolist()):
         raise ValueError(f"{name}: column names stand twice: {', '.join(map(str, twice))}; rename or remove one of each")
     for column in required:
         if column not in frame:
-            raise ValueError(f"{name}: no column {column!r} among {', '.join(map(str, frame.columns))}; "
+            raise ValueError(f"{name}: no column {column!r} among {', '.join(map(str, frame.columns))[:200]}; "
                              f"rename yours, for instance with columns={{'their name': {column!r}}}")
     if not len(frame): raise ValueError(f"{name}: the table has no rows; give at least one")
 
@@ -194,13 +208,16 @@ def check_interactions(
     "Check a table of interactions; of several rows for one user and item the latest (else the last) is kept."
     check_columns(frame, ["user_id", "item_id"], "interactions")
     new = {c: check_ids(frame[c], c) for c in ("user_id", "item_id")}
+    trimmed = {c: int((frame[c].astype("string").str.strip() != frame[c].astype("string")).sum()) for c in new}
+    notes = [f"{n:,} interactions with spaces around their {c}: trimmed" for c, n in trimmed.items() if n]
     if "rating" in frame: new["rating"] = check_number(frame.rating, "rating").astype("float64")
     if "timestamp" in frame: new["timestamp"] = check_number(frame.timestamp, "timestamp", lowest=0)
     frame = frame.assign(**new).reset_index(drop=True)
     latest_last = frame.sort_values("timestamp", kind="stable") if "timestamp" in frame else frame
     kept = latest_last.drop_duplicates(["user_id", "item_id"], keep="last").sort_index()
     dropped = len(frame) - len(kept)
-    return kept.reset_index(drop=True), [f"{dropped:,} repeated (user, item) rows dropped, the latest kept"] * (dropped > 0)
+    if dropped: notes.append(f"{dropped:,} repeated (user, item) rows dropped, the latest kept")
+    return kept.reset_index(drop=True), notes
 
 # %% ../nbs/01_data.ipynb #4c8e1e19
 def check_items(
@@ -208,6 +225,7 @@ def check_items(
 )->tuple[pd.DataFrame,list[str]]:  # the checked table sorted by item_id, and what was mended or found, with counts
     "Check a table of items: one row each, text trimmed, years whole numbers."
     check_columns(frame, ["item_id"], "items")
+    frame = frame.reset_index(drop=True)
     ids = check_ids(frame.item_id, "item_id")
     refuse("item_id", ids, ids.duplicated(), "stand in the items table again", "keep one row for each item")
     new, notes = {"item_id": ids}, []
@@ -218,7 +236,9 @@ def check_items(
         if trimmed: notes.append(f"{trimmed:,} items with spaces around their {column}: trimmed")
     if "year" in frame:
         known = frame.year.notna() & (frame.year.astype("str").str.strip() != "")
-        new["year"] = check_number(frame.year[known], "year").astype("Int64").reindex(frame.index)
+        years = check_number(frame.year.where(known, 0), "year")
+        refuse("year", frame.year, (years % 1 != 0) | (years.abs() > 9999), "hold no year", "give a whole number of at most four digits, or nothing")
+        new["year"] = years.astype("Int64").where(known)
     frame = frame.assign(**new).sort_values("item_id").reset_index(drop=True)
     empty = {c: int((frame[c].isna() | (frame[c] == "")).sum()) for c in frame.columns.intersection(ITEM_COLUMNS[:3])}
     return frame, notes + [f"{n:,} items without {column}: kept" for column, n in empty.items() if n]
@@ -234,7 +254,9 @@ def make_dataset(
     frame, notes = check_interactions(interactions)
     if items is None:
         inside = frame.columns.intersection(ITEM_COLUMNS).tolist()
-        items = frame[["item_id", *inside]].drop_duplicates("item_id")
+        items = frame[["item_id", *inside]].drop_duplicates()
+        if (n := items.item_id[items.item_id.duplicated()].nunique()): notes.append(f"{n:,} items described in several ways: the first kept")
+        items = items.drop_duplicates("item_id")
         frame = frame.drop(columns=inside)
     items, more = check_items(items)
     if items.item_id.dtype != frame.item_id.dtype:
@@ -266,12 +288,11 @@ def read_csv(
     except UnicodeDecodeError:
         text, notes = raw.decode("latin-1"), [f"{path.name} is not UTF-8: read as Latin-1"]
     if "\0" in text: raise ValueError(f"path: {path} holds NUL bytes, so it is not plain text; save it as CSV in UTF-8")
-    header = next(csv.reader(io.StringIO(text)), [])
-    check_columns(pd.DataFrame([header], columns=header), [], str(path))
-    try: frame = pd.read_csv(io.StringIO(text), dtype="object", keep_default_na=False, na_values=[""])
-    except (pd.errors.ParserError, csv.Error) as error: raise ValueError(f"path: {path} is not a well-formed CSV file: {error}") from None
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ValueError(f"path: rows of {path} have more fields than its header; quote fields that hold a comma")
+    try: frame = pd.read_csv(io.StringIO(text), header=None, dtype="object", keep_default_na=False, na_values=[""])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"path: {path} is not a well-formed CSV file: {str(error).strip()}") from None
+    frame, frame.columns = frame[1:].reset_index(drop=True), frame.iloc[0].fillna("").tolist()
+    check_columns(frame, [], str(path))
     return frame, notes
 
 # %% ../nbs/01_data.ipynb #149e86bc
@@ -304,3 +325,17 @@ def load_interactions(
     tables = [read_table(path, columns)] + ([read_table(items)] if items is not None else [])
     data = make_dataset(*(frame for frame, _ in tables))
     return Dataset(data.interactions, data.items, data.users, (*(n for _, notes in tables for n in notes), *data.notes))
+
+# %% ../nbs/01_data.ipynb #2efb4908
+def write_whole(
+    path:str|Path,  # file to write; folders above it are made
+    data:bytes,     # its content
+)->None:
+    "Write a file whole or not at all, whenever we are stopped and whoever else writes it."
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally: temporary.unlink(missing_ok=True)

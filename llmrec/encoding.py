@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['ALIASES', 'READ', 'plan_batches', 'mean_pool', 'encode_batch', 'check_count', 'tokenize', 'check_texts', 'Alias',
            'sha256_of', 'find_alias', 'ModelFiles', 'local_model', 'download_model', 'find_model', 'choose_device',
-           'cpu_flags', 'choose_dtype', 'quiet', 'load_tokenizer', 'load_model', 'seal', 'unseal', 'write_whole',
-           'default_cache_dir', 'BatchCache', 'Stateless', 'TextEncoder']
+           'cpu_flags', 'choose_dtype', 'quiet', 'load_tokenizer', 'load_model', 'seal', 'unseal', 'default_cache_dir',
+           'BatchCache', 'Stateless', 'TextEncoder']
 
 # %% ../nbs/08_encoding.ipynb #12044b9d
-import hashlib, json, os, re, tempfile, warnings
+import hashlib, json, os, re, warnings
 from contextlib import contextmanager, redirect_stderr
 from functools import lru_cache
 from importlib.util import find_spec
@@ -21,6 +21,8 @@ import numpy as np
 from platformdirs import user_cache_path
 from rich.progress import track
 from sklearn.base import BaseEstimator, TransformerMixin
+
+from .data import write_whole
 
 # %% ../nbs/08_encoding.ipynb #0f3bd93c
 def plan_batches(
@@ -306,18 +308,6 @@ def unseal(
     "Unpack vectors, unless they were damaged or filed under another key."
     if data[:32] == hashlib.sha256(key.encode() + data[32:]).digest(): return np.load(BytesIO(data[32:]), allow_pickle=False)
 
-def write_whole(
-    path:Path,      # a file
-    data:bytes,     # what to put there
-):
-    "Write a file entirely or not at all, whenever we are killed and whoever else is writing it."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as f: temporary = Path(f.name)
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally: temporary.unlink(missing_ok=True)
-
 # %% ../nbs/08_encoding.ipynb #2567bf77
 def default_cache_dir(
 )->Path:    # `embeddings` in the user's cache folder of this system
@@ -352,7 +342,7 @@ class BatchCache:
             if self.writable: write_whole(path, seal(key, vectors))
         except OSError as e:
             self.writable = False
-            warnings.warn(f"going on without keeping vectors: cannot write to {self.folder} ({e.strerror})", stacklevel=4)
+            warnings.warn(f"going on without keeping vectors: cannot write to {self.folder} ({e.strerror or e})", stacklevel=4)
         return vectors
 
 # %% ../nbs/08_encoding.ipynb #6816b884

@@ -7,14 +7,15 @@ __all__ = ['lists_to_frame', 'Recommender', 'allowed_scores', 'recommend', 'Popu
            'build_estimator', 'as_parquet', 'save', 'load_recommender']
 
 # %% ../nbs/06_neighbours.ipynb #c6762aeb
-import importlib, io, json, os, tempfile
+import importlib, io, json
 from pathlib import Path
 
 import numpy as np, pandas as pd
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
-from .data import Dataset
+from .data import Dataset, write_whole
 from .evaluation import score_blocks, top_k
 
 # %% ../nbs/06_neighbours.ipynb #deae2b51
@@ -46,6 +47,7 @@ class Recommender(BaseEstimator):
         user_ids,     # (n,) ids of people it was fitted on
     )->np.ndarray:    # (n, n_items) float32, higher is better; -inf where an item cannot be scored
         "Scores of all items; raises `ValueError` for unknown users."
+        check_is_fitted(self)
         return self.score_history(self.X_[self.train_.user_codes(user_ids)])
 
 # %% ../nbs/06_neighbours.ipynb #0cf6ad17
@@ -56,6 +58,7 @@ def allowed_scores(
     candidates=None,         # item ids that may be listed; None means all
 ):                           # yields (slice of user_ids, (block, n_items) float32 scores)
     "Scores a block of users at a time, -inf for what may not be listed; raises `ValueError` for unknown ids."
+    check_is_fitted(self)
     seen = self.train_.matrix(min_rating=-np.inf)[self.train_.user_codes(user_ids)] if exclude_seen else None
     if candidates is not None: candidates = self.train_.item_codes(candidates)
     yield from score_blocks(self, user_ids, seen, candidates)
@@ -73,7 +76,7 @@ def recommend(
     """The k best items for each person.
 
     Raises `ValueError` for unknown users or candidates, k below 1, or NaN scores."""
-    user_ids, topk, scores = np.atleast_1d(user_ids), [], []
+    user_ids, topk, scores = np.atleast_1d(user_ids), [np.empty((0, k), int)], [np.empty((0, k), "float32")]
     for _, S in self.allowed_scores(user_ids, exclude_seen, candidates):
         topk.append(top_k(S, k))
         scores.append(np.take_along_axis(S, topk[-1], axis=1))
@@ -127,7 +130,11 @@ def describe_estimator(
     estimator:BaseEstimator,  # of this library
 )->dict:                      # class and parameters, nested estimators likewise; ready for JSON
     "An estimator's class and parameters as plain data."
-    params = {k: describe_estimator(v) if isinstance(v, BaseEstimator) else v for k, v in estimator.get_params(deep=False).items()}
+    params = {k: describe_estimator(v) if isinstance(v, BaseEstimator) else str(v) if isinstance(v, Path) else v
+              for k, v in estimator.get_params(deep=False).items()}
+    for name, value in params.items():
+        try: json.dumps(value)
+        except TypeError: raise ValueError(f"{type(estimator).__name__}: {name} is {value!r}; only numbers and text can be saved") from None
     return {"class": f"{type(estimator).__module__}.{type(estimator).__qualname__}", "params": params}
 
 def build_estimator(
@@ -135,9 +142,12 @@ def build_estimator(
 )->BaseEstimator:      # unfitted
     "The estimator described; raises `ValueError` for a class from outside this library."
     module, _, name = description["class"].rpartition(".")
-    if not module.startswith("llmrec."): raise ValueError(f"class: got {description['class']!r}; only classes of llmrec are built from a file")
+    try: found = getattr(importlib.import_module(module), name) if module.startswith("llmrec.") else None
+    except (ImportError, AttributeError): found = None
+    if not (isinstance(found, type) and issubclass(found, BaseEstimator) and found.__module__ == module):
+        raise ValueError(f"class: got {description['class']!r}; only estimators of llmrec are saved and built")
     params = {k: build_estimator(v) if isinstance(v, dict) and "class" in v else v for k, v in description["params"].items()}
-    return getattr(importlib.import_module(module), name)(**params)
+    return found(**params)
 
 # %% ../nbs/06_neighbours.ipynb #b13cd72f
 def as_parquet(
@@ -153,13 +163,13 @@ def save(
 )->None:
     "Write the fitted model to one file, atomically and without pickle."
     learned = {k: np.asarray(v) for k, v in vars(self).items() if k.endswith("_") and k not in ("train_", "X_")}
-    tables = dict(interactions=as_parquet(self.train_.interactions), items=as_parquet(self.train_.items))
-    header = json.dumps(dict(describe_estimator(self), learned=list(learned), notes=self.train_.notes))
-    path = Path(path)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-        try: np.savez(file, allow_pickle=False, header=header, users=self.train_.users.to_numpy(), **tables, **learned)
-        except BaseException: os.unlink(file.name); raise
-    os.replace(file.name, path)
+    check_is_fitted(self)
+    tables = dict(interactions=self.train_.interactions, items=self.train_.items, users=self.train_.users.to_frame(index=False))
+    tables = {name: as_parquet(table) for name, table in tables.items()}
+    build_estimator(description := describe_estimator(self))
+    header = json.dumps(dict(description, learned=list(learned), notes=self.train_.notes))
+    np.savez(buffer := io.BytesIO(), allow_pickle=False, header=header, **tables, **learned)
+    write_whole(path, buffer.getvalue())
 
 Recommender.save = save
 
@@ -170,11 +180,12 @@ def load_recommender(
     "Read a fitted model; raises `ValueError` if the file is damaged or is not a saved model."
     try:
         with np.load(path, allow_pickle=False) as file: parts = dict(file)
-        header, users = json.loads(str(parts["header"])), pd.Index(parts["users"], name="user_id")
-        tables = [pd.read_parquet(io.BytesIO(parts[name].tobytes())) for name in ("interactions", "items")]
+        header = json.loads(str(parts["header"]))
+        *tables, users = (pd.read_parquet(io.BytesIO(parts[name].tobytes())) for name in ("interactions", "items", "users"))
+        learned = {name: parts[name] if parts[name].ndim else parts[name].item() for name in header["learned"]}
     except FileNotFoundError: raise
     except Exception as error: raise ValueError(f"path: {path} is not a whole saved model ({error}); save it again") from None
     model = build_estimator(header)
-    Recommender.fit(model, Dataset(*tables, users, tuple(header["notes"])))
-    for name in header["learned"]: setattr(model, name, parts[name] if parts[name].ndim else parts[name].item())
+    Recommender.fit(model, Dataset(*tables, pd.Index(users.user_id), tuple(header["notes"])))
+    for name, value in learned.items(): setattr(model, name, value)
     return model

@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from .data import Dataset
 from .encoding import TextEncoder
+from .evaluation import check_k
 from .neighbours import Recommender
 from .preprocessing import TEMPLATE, item_text
 from .similarity import cosine, nearest
@@ -73,7 +74,8 @@ def similar_items(
     item_ids,        # one id or several
     k:int=10,        # neighbours
 )->pd.DataFrame:     # item_id, similar_item_id, rank (1..k), score
-    "The k items nearest to each item, itself left out; raises `ValueError` for unknown ids."
+    "The k items nearest to each item, itself left out; raises `ValueError` for unknown ids or k below 1."
+    check_k(k)
     item_ids = np.atleast_1d(item_ids)
     codes = self.train_.item_codes(item_ids)
     scores, found = nearest(self.V_[codes], self.V_, k + 1)

@@ -47,7 +47,7 @@ class Split:
     def __post_init__(self):
         digest = hashlib.sha256(self.name.encode())
         for part in (self.train, self.validation, self.test):
-            digest.update(part.interactions[["user_id", "item_id"]].sort_values(["user_id", "item_id"]).to_csv(index=False).encode())
+            digest.update(part.interactions[["user_id", "item_id"]].sort_values(["user_id", "item_id"]).to_csv(index=False, lineterminator="\n").encode())
         object.__setattr__(self, "hash", digest.hexdigest()[:16])
 
     def __repr__(self):

@@ -1,0 +1,311 @@
+"""Whatever a table holds is refused by name, mended with a count, or kept as it is; nothing else may happen to it."""
+import csv
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from llmrec.data import Dataset, load_interactions, make_dataset, movielens_path, read_movielens
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Loads what is written: `load(text or bytes, items=None, **more)`."""
+    def load(text, items=None, **more):
+        paths = []
+        for name, content in (("ratings.csv", text), ("items.csv", items)):
+            if content is not None:
+                paths.append(tmp_path / name)
+                paths[-1].write_bytes(content if isinstance(content, bytes) else content.encode())
+        return load_interactions(*paths, **more)
+    return load
+
+
+def refusal(call):
+    """The message of a refusal, which is ours, one line of sensible length, and shows no error from below."""
+    with pytest.raises(Exception) as caught:
+        call()
+    error = caught.value
+    assert type(error) in (ValueError, TypeError, FileNotFoundError), repr(error)
+    assert error.__suppress_context__ or error.__context__ is None
+    assert "\n" not in str(error) and len(str(error)) < 1000
+    return str(error)
+
+
+def table(**columns):
+    """Two interactions, with these columns instead of or beside the usual ones."""
+    return pd.DataFrame({"user_id": [1, 2], "item_id": [3, 4], **columns})
+
+
+# Refused
+
+REFUSED = {
+    "no user_id": ("item_id,rating\n1,2\n", "'user_id'", "item_id, rating"),
+    "no item_id": ("user_id,rating\n1,2\n", "'item_id'"),
+    "other separator": ("user_id;item_id\n1;2\n", "'user_id'", "user_id;item_id"),
+    "text in rating": ("user_id,item_id,rating\n1,2,3\n1,3,good\n1,4,5\n1,5,bad\n", "'rating'", "2 of 4", "row 2: 'good'", "row 4: 'bad'"),
+    "no rating": ("user_id,item_id,rating\n1,2,3\n1,3,\n", "'rating'", "row 2"),
+    "decimal comma": ('user_id,item_id,rating\n1,2,"3,5"\n', "'rating'", "row 1: '3,5'"),
+    "infinite rating": ("user_id,item_id,rating\n1,2,-inf\n", "'rating'", "row 1: '-inf'"),
+    "NaN timestamp": ("user_id,item_id,timestamp\n1,2,nan\n", "'timestamp'", "row 1: 'nan'"),
+    "infinite timestamp": ("user_id,item_id,timestamp\n1,2,3\n1,3,inf\n", "'timestamp'", "row 2: 'inf'"),
+    "negative timestamp": ("user_id,item_id,timestamp\n1,2,3\n1,3,-5\n", "'timestamp'", "row 2: '-5'", "below 0"),
+    "date as timestamp": ("user_id,item_id,timestamp\n1,2,2020-01-01\n", "'timestamp'", "row 1: '2020-01-01'", "seconds since 1970"),
+    "empty id": ("user_id,item_id\n1,2\n,3\n", "'user_id'", "row 2"),
+    "blank id": ("user_id,item_id\n1,2\n2,  \n", "'item_id'", "row 2"),
+    "mixed ids": ("user_id,item_id\n1,2\n2,3\nann,3\n", "'user_id'", "row 3: 'ann'"),
+    "column twice": ("user_id,item_id,rating,rating\n1,2,3,4\n", "rating", "twice"),
+    "column twice after an empty line": ("\nuser_id,item_id,item_id\n1,2,3\n", "item_id", "twice"),
+    "header only": ("user_id,item_id\n", "no rows"),
+    "empty file": ("", "ratings.csv"),
+    "empty lines only": ("\n\n\n", "ratings.csv"),
+    "UTF-16": ("user_id,item_id\n1,2\n".encode("utf-16"), "ratings.csv", "UTF-8"),
+    "binary": (bytes(range(256)) * 9, "ratings.csv", "UTF-8"),
+    "binary without NUL": (bytes(range(128, 256)) * 99 + b"\n1", "'user_id'"),
+    "first row too long": ("user_id,item_id\n1,2,3\n", "ratings.csv"),
+    "all rows too long": ("user_id,item_id\n1,2,3,4\n1,3,3,4\n", "ratings.csv"),
+    "a later row too long": ("user_id,item_id\n1,2\n1,2,3\n", "ratings.csv", "line 3"),
+    "open quote": ('user_id,item_id,title\n1,2,"abc\n1,3,d\n', "ratings.csv"),
+    "open quote in the header": ('user_id,"item_id,title\n1,2,abc\n1,3,d\n', "ratings.csv"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_faulty_csv_is_refused(name, load):
+    text, *parts = REFUSED[name]
+    message = refusal(lambda: load(text))
+    assert [part for part in parts if part not in message] == [], message
+
+
+@pytest.mark.parametrize("items, parts", [
+    ("title\na\n", ["items", "'item_id'"]), ("item_id,title\n", ["items", "no rows"]), ("", ["items.csv"]),
+    ("item_id,title\n2,a\n3,b\n2,c\n", ["'item_id'", "row 3: '2'"]),
+    ("item_id,title\nx,a\ny,b\n", ["'item_id'", "int64 in interactions", "str in items"]),
+    ("item_id,title\n02,a\n03,b\n", ["'item_id'"]),
+    ("item_id,year\n2,1990\n3,MCMXC\n", ["'year'", "row 2: 'MCMXC'"]), ("item_id,year\n2,1990.5\n", ["'year'", "row 1: '1990.5'"]),
+])
+def test_faulty_items_are_refused(items, parts, load):
+    message = refusal(lambda: load("user_id,item_id\n1,2\n1,3\n", items))
+    assert [part for part in parts if part not in message] == [], message
+
+
+@pytest.mark.parametrize("columns, parts", [
+    (dict(rating=[1, np.nan]), ["'rating'", "row 2"]), (dict(rating=["5", "good"]), ["'rating'", "row 2: 'good'"]),
+    (dict(rating=pd.array([None, 1], "Int64")), ["'rating'", "row 1"]), (dict(timestamp=[np.inf, 1]), ["'timestamp'", "row 1"]),
+    (dict(timestamp=[5, -1]), ["'timestamp'", "row 2: '-1'"]), (dict(user_id=[1, np.nan]), ["'user_id'", "row 2"]),
+    (dict(item_id=[None, "a"]), ["'item_id'", "row 1"]), (dict(user_id=pd.Series([1, "ann"], dtype=object)), ["'user_id'", "mixed"]),
+    (dict(user_id=pd.Series([1, "1"], dtype=object)), ["'user_id'"]), (dict(year=[1990, np.inf]), ["'year'", "row 2"]),
+    (dict(timestamp=pd.to_datetime(["2020-01-01", None])), ["'timestamp'"]),
+])
+def test_a_faulty_frame_is_refused(columns, parts):
+    message = refusal(lambda: make_dataset(table(**columns)))
+    assert [part for part in parts if part not in message] == [], message
+
+
+def test_what_is_no_table_is_refused():
+    assert "interactions" in refusal(lambda: make_dataset([(1, 2)]))
+    assert "items" in refusal(lambda: make_dataset(table(), "items.csv"))
+    assert "no rows" in refusal(lambda: make_dataset(table()[:0]))
+
+
+def test_dates_are_never_taken_for_seconds():
+    """pandas keeps dates as microseconds; they are refused or become seconds, and what they are not is 1.5e15."""
+    dates = table(timestamp=pd.to_datetime(["2020-01-01", "2021-01-01"]))
+    try:
+        data = make_dataset(dates)
+    except (ValueError, TypeError) as error:
+        assert "'timestamp'" in str(error)
+    else:
+        assert data.interactions.timestamp.tolist() == [1577836800, 1609459200]
+
+
+def test_a_faulty_file_is_refused(tmp_path):
+    for name, content in (("a.txt", b"user_id,item_id\n1,2\n"), ("a.parquet", b"PAR1 and no more"), ("b.parquet", b"")):
+        (tmp_path / name).write_bytes(content)
+        assert name in refusal(lambda: load_interactions(tmp_path / name))
+    whole = tmp_path / "c.parquet"
+    table().to_parquet(whole)
+    whole.write_bytes(whole.read_bytes()[:-20])
+    assert "c.parquet" in refusal(lambda: load_interactions(whole))
+    for call in (lambda: load_interactions(tmp_path / "nowhere.csv"), lambda: load_interactions(tmp_path)):
+        with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+            call()
+
+
+@pytest.mark.parametrize("columns, parts", [
+    ({"user_id": "who"}, ["columns", "'user_id'", "who, item_id", "{'their name': 'our name'}"]),
+    ({"whom": "user_id"}, ["columns", "'whom'"]), ({"who": "item_id"}, ["item_id", "twice"]),
+])
+def test_faulty_columns_are_refused(columns, parts, load):
+    message = refusal(lambda: load("who,item_id\n1,2\n", columns=columns))
+    assert [part for part in parts if part not in message] == [], message
+
+
+def test_a_strange_pickle_is_not_opened(tmp_path):
+    (tmp_path / "movielens").write_bytes(movielens_path().read_bytes() + b"\0")
+    assert "not opened" in refusal(lambda: read_movielens(tmp_path / "movielens"))
+
+
+# Mended, with a count
+
+def count(data, words):
+    """The count of the one note that has these words; 0 without such a note."""
+    found = [int(note.split()[0].replace(",", "")) for note in data.notes if words in note]
+    assert len(found) <= 1, data.notes
+    return sum(found)
+
+
+def test_the_latest_of_repeated_rows_is_kept(load):
+    header = "user_id,item_id,rating"
+    data = load(header + ",timestamp\n1,2,5,30\n1,2,4,10\n2,2,1,10\n1,2,3,20\n")
+    assert count(data, "repeated (user, item)") == 2
+    assert data.interactions.rating.tolist() == [5, 1] and data.interactions.timestamp.tolist() == [30, 10]
+    data = load(header + "\n1,2,5\n1,2,4\n2,2,1\n1,2,3\n")
+    assert count(data, "repeated (user, item)") == 2 and data.interactions.rating.tolist() == [1, 3]
+
+
+def test_items_are_mended_and_counted(load):
+    data = load("user_id,item_id\n1,1\n1,2\n1,3\n1,4\n1,5\n",
+                "item_id,title,year,genres\n5, Five ,1995,Drama\n1,,1991,\n2,Two,,A|B\n3,  ,,\n")
+    assert data.items.title.tolist() == ["", "Two", "", "", "Five"] and data.item_ids.tolist() == [1, 2, 3, 4, 5]
+    assert data.items.year.isna().tolist() == [False, True, True, True, False] and data.items.year.dtype == "Int64"
+    assert data.items.genres.tolist() == ["", "A|B", "", "", "Drama"]
+    assert (count(data, "spaces around their title"), count(data, "not in the items table"), count(data, "without year")) == (2, 1, 2)
+    assert count(data, "without title") == 2, "the one that the table lacks is counted by itself"
+
+
+def test_ids_with_spaces_are_trimmed_and_counted(load):
+    data = load("user_id,item_id\n ann,1\nann ,2\nbo,1\n")
+    assert data.users.tolist() == ["ann", "bo"] and count(data, "spaces around their user_id") == 2
+
+
+def test_items_that_are_described_in_several_ways_are_counted(load):
+    data = load("user_id,item_id,title\n1,7,Ikiru\n2,7,To Live\n3,8,Ran\n4,8,Ran\n5,9,\n6,9,Dodesukaden\n")
+    assert data.items.title.tolist()[:2] == ["Ikiru", "Ran"]
+    assert count(data, "several ways") == 2, "items 7 and 9"
+
+
+rows = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 10), st.integers(0, 3)), min_size=1, max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows, st.booleans(), st.randoms(use_true_random=False))
+def test_every_row_is_kept_or_counted(rows, timed, random):
+    index = [random.randint(0, 5) for _ in rows]
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"], index=index)
+    frame = frame if timed else frame.drop(columns="timestamp")
+    items = pd.DataFrame({"item_id": [9, 2, 1], "title": ["nine ", "", "one"], "year": [1990, None, 1991]}, index=[5, 5, 5])
+    given_frames = frame.copy(), items.copy()
+    data = make_dataset(frame, items)
+    for before, after in zip(given_frames, (frame, items)):
+        pd.testing.assert_frame_equal(before, after)
+    assert len(data.interactions) + count(data, "repeated") == len(rows)
+    latest = {(u, i): r for u, i, r, t in (sorted(rows, key=lambda row: row[3]) if timed else rows)}
+    assert {(u, i): r for u, i, r in zip(*(data.interactions[c] for c in ("user_id", "item_id", "rating")))} == latest
+    assert set(data.item_ids) == {i for _, i in latest} | {1, 2, 9}
+    assert count(data, "not in the items table") == len({i for _, i in latest} - {1, 2, 9})
+
+
+# Accepted
+
+letters = st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"])
+ids = st.one_of(st.lists(kind, min_size=6, max_size=6) for kind in (st.text(letters, min_size=1, max_size=8).map("x{}".format), st.integers()))
+titles = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=6, max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ids, ids, titles, st.sampled_from(["utf-8", "utf-8-sig"]))
+def test_a_csv_file_says_what_the_frame_says(tmp_path_factory, user_ids, item_ids, titles, encoding):
+    path = tmp_path_factory.getbasetemp() / "round.csv"
+    frame = pd.DataFrame({"user_id": user_ids, "item_id": item_ids, "title": titles}, dtype=object)
+    frame.to_csv(path, index=False, encoding=encoding, quoting=csv.QUOTE_ALL)
+    data = load_interactions(path)
+    assert sorted(map(str, data.users)) == sorted(set(map(str, user_ids))), "the same people"
+    assert dict(zip(map(str, item_ids[::-1]), titles[::-1])).keys() == set(map(str, data.item_ids))
+    if len(set(item_ids)) == len(item_ids):
+        assert dict(zip(data.item_ids.map(str), data.items.title)) == {str(i): t.strip() for i, t in zip(item_ids, titles)}
+
+
+@pytest.mark.parametrize("written, kept", [
+    (["2", "10"], [2, 10]), (["-1", "0"], [-1, 0]), (["9" * 18, "1"], [1, 10**18 - 1]), ([str(2**62), "5"], [5, 2**62]),
+    (["9" * 30, "8" * 30], ["8" * 30, "9" * 30]), (["9" * 30, "5"], ["5", "9" * 30]),
+    (["007", "008"], ["007", "008"]), (["007", "7"], ["007", "7"]), (["0114709", "1234567"], ["0114709", "1234567"]),
+    (["NA", "null"], ["NA", "null"]), (["nan", "None"], ["None", "nan"]), (["1a", "2b"], ["1a", "2b"]), (["１２", "١٢"], ["١٢", "１２"]),
+    (["用户", "🚀👩‍🚀"], ["用户", "🚀👩‍🚀"]), (["x" * 100_000, "y"], ["x" * 100_000, "y"]),
+])
+def test_ids_stay_what_they_are(written, kept, load):
+    data = load(f"user_id,item_id\n{written[0]},1\n{written[1]},1\n")
+    assert data.users.tolist() == kept
+    assert data.user_codes(kept).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("ids, kept", [
+    ([2, 10], [2, 10]), ([2., 10.], [2, 10]), (["b", "a"], ["a", "b"]), (pd.Categorical(["b", "a"]), ["a", "b"]), (pd.array([3, 2], "Int64"), [2, 3]),
+    ([10**30, 10**30 + 1], [str(10**30), str(10**30 + 1)]), (["10", "9"], ["10", "9"]), (["1", "ann"], ["1", "ann"]),
+])
+def test_ids_of_a_frame_stay_what_they_are(ids, kept):
+    assert make_dataset(table(user_id=ids)).users.tolist() == kept
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "花样年华", "👩‍🚀", "a, b", 'say ""hi""', "line\nbreak", "NA", ""])
+def test_texts_stay_what_they_are(text, load):
+    data = load(f'user_id,item_id,title\n1,2,"{text}"\n1,3,b\n')
+    assert data.items.title.tolist() == [text.replace('""', '"'), "b"]
+
+
+@pytest.mark.parametrize("encoding, notes", [("utf-8", ()), ("utf-8-sig", ()), ("latin-1", ("ratings.csv is not UTF-8: read as Latin-1",))])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_encodings_and_line_ends(encoding, notes, end, load):
+    data = load(f"user_id,item_id,title{end}José,1,Amélie{end}{end}bo,1,Amélie".encode(encoding))
+    assert (data.users.tolist(), data.items.title.tolist(), data.notes) == (["José", "bo"], ["Amélie"], notes)
+
+
+def test_columns_are_renamed_and_others_kept(load, tmp_path):
+    data = load("who,what,when,mood\n1,2,5,happy\n", columns={"who": "user_id", "what": "item_id", "when": "timestamp"})
+    assert data.interactions.to_dict("records") == [{"user_id": 1, "item_id": 2, "timestamp": 5, "mood": "happy"}]
+    table(mood=["happy", "sad"]).to_parquet(tmp_path / "a.parquet")
+    assert load_interactions(tmp_path / "a.parquet", columns={"mood": "event"}).interactions.event.tolist() == ["happy", "sad"]
+
+
+# Dataset
+
+def test_matrix():
+    ratings = table(user_id=["b", "a"], item_id=[9, 7], rating=[0, 4.])
+    data = make_dataset(ratings, pd.DataFrame({"item_id": [9, 8, 7]}))
+    stars, likes = data.matrix(min_rating=None), data.matrix()
+    assert stars.shape == likes.shape == (2, 3) and stars.dtype == likes.dtype == np.float32 and stars.format == likes.format == "csr"
+    assert stars.nnz == 2 and stars.toarray().tolist() == [[4, 0, 0], [0, 0, 0]], "a rating of 0 is stored"
+    assert likes.nnz == 1 and likes.toarray().tolist() == [[1, 0, 0], [0, 0, 0]]
+    assert data.matrix(min_rating=0).toarray().tolist() == [[1, 0, 0], [0, 0, 1]]
+    unrated = make_dataset(ratings.drop(columns="rating"))
+    for min_rating in (4, None, 5):
+        assert unrated.matrix(min_rating).toarray().tolist() == [[1, 0], [0, 1]], "without ratings, whatever happened is a like"
+
+
+def test_take_keeps_all_codes(movielens):
+    some = movielens.take(np.arange(500))
+    assert isinstance(some, Dataset) and some.items is movielens.items and some.users is movielens.users
+    mask = np.arange(len(movielens.interactions)) < 500
+    for same in (movielens.take(mask), movielens.take(list(range(500)))):
+        pd.testing.assert_frame_equal(some.interactions, same.interactions)
+    assert abs(some.matrix(None) + movielens.take(~mask).matrix(None) - movielens.matrix(None)).max() == 0
+    again = some.take([499, 0]).take([0])
+    assert again.interactions.to_dict("records") == movielens.interactions.iloc[[499]].to_dict("records")
+    assert movielens.take([]).matrix().nnz == 0
+
+
+def test_unknown_ids_are_named(movielens):
+    assert (movielens.users[movielens.user_codes([3, 1, 3])] == [3, 1, 3]).all() and movielens.item_codes(1).tolist() == [0]
+    for ids, unknown in (([1, 999, -2], "999, -2"), (["1"], "'1'"), ([1.5], "1.5"), (None, "None")):
+        assert f"user_ids: unknown {unknown}; known are 671 ids such as 1, 2, 3" in refusal(lambda: movielens.user_codes(ids))
+    assert "item_ids: unknown 0" in refusal(lambda: movielens.item_codes([0]))
+
+
+def test_movielens(movielens):
+    assert (movielens.n_users, movielens.n_items, len(movielens.interactions)) == (671, 9066, 100_004)
+    assert movielens.matrix().nnz == 51_568 and movielens.item_ids.is_monotonic_increasing and movielens.users.is_monotonic_increasing
+    counts = {"repeated": 0, "title: trimmed": 2, "without title": 5, "without year": 5, "without genres": 17}
+    assert {words: count(movielens, words) for words in counts} == counts
+    assert re.match(r"Dataset: 671 users, 9,066 items, 100,004 interactions\n- 2 items with spaces", repr(movielens))

@@ -1,0 +1,174 @@
+"""The configuration: complete, checked whole before anything runs; the pipeline; files that are written whole or not at all."""
+import os
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+
+from llmrec import pipeline
+from llmrec.data import load_interactions
+from llmrec.encoding import TextEncoder
+from llmrec.pipeline import DEFAULT, Config, Pipeline, load_config, plot_reports, write_table
+from llmrec.preprocessing import clean_items
+from llmrec.profiles import ProfileRecommender
+from llmrec.ranking import recommend_with_probability
+
+DEFAULTS = tomllib.loads(DEFAULT.read_text(encoding="utf-8"))
+
+
+# The configuration
+
+def test_defaults_are_complete():
+    assert load_config().model_dump() == DEFAULTS
+    sections = {name: set(field.annotation.model_fields) for name, field in Config.model_fields.items()}
+    assert sections == {name: set(keys) for name, keys in DEFAULTS.items()}
+    assert all(field.is_required() for section in Config.model_fields.values() for field in section.annotation.model_fields.values()), \
+        "the TOML file is the one place of the defaults"
+    encoder = TextEncoder().get_params()
+    assert set(DEFAULTS["encoder"]) == set(encoder) - {"verbose"}, "every parameter of the encoder can be configured"
+
+
+def test_changes_are_laid_over_the_defaults(tmp_path):
+    (tmp_path / "mine.toml").write_text("\ufeff[ranking]\nk = 3\ntemperature = 1\n[data.columns]\nfilm = 'item_id'\n", encoding="utf-8")
+    config = load_config(tmp_path / "mine.toml", ["ranking.k=4", "ranking.k = 5", "encoder.model=some/model", "evaluation.k=[5]"])
+    assert config.ranking.k == 5 and config.ranking.temperature == 1 and config.data.columns == {"film": "item_id"}
+    assert config.encoder.model == "some/model" and config.evaluation.k == [5] and config.text.model_dump() == DEFAULTS["text"]
+    with pytest.raises(ValueError, match="frozen"):
+        config.ranking.k = 6
+    assert load_config().model_dump() == DEFAULTS
+
+
+@pytest.mark.parametrize("text, message", [
+    ("[ranking]\ntemprature = 1", "unknown key 'ranking.temprature'; did you mean 'ranking.temperature'?"),
+    ("[rankin]\nk = 1", "unknown key 'rankin.*did you mean 'ranking"),
+    ("[rankin]", "unknown key 'rankin.*did you mean 'ranking"),
+    ("[zzz]\nq = 1", "unknown key 'zzz.*known are data.interactions, .*evaluation.k"),
+    ("k = 3", "'k' stands outside a section"), ("ranking = 3", "'ranking' stands outside a section"),
+    ("[[ranking]]\nk = 3", "'ranking' stands outside a section"),
+    ("[ranking]\nk = '3'", "ranking.k: got '3'; input should be a valid integer"), ("[ranking]\nk = 3.0", "ranking.k: got 3.0"),
+    ("[ranking]\nk = true", "ranking.k: got True"), ("[ranking]\nk = 2026-01-01", "ranking.k: got .*2026"),
+    ("[ranking]\nk = 0", "ranking.k: got 0; input should be greater than or equal to 1"), ("[ranking]\nk = -1", "ranking.k: got -1"),
+    ("[ranking.k]\na = 1", "ranking.k: got {'a': 1}"), ("[ranking]\nk = 1_000_000_000", "ranking.k: got 1000000000"),
+    ("[ranking]\ntemperature = nan", "ranking.temperature: got nan"), ("[ranking]\ntemperature = inf", "ranking.temperature: got inf"),
+    ("[ranking]\ntemperature = 0", "ranking.temperature: got 0"), ("[ranking]\ntemperature = -0.1", "ranking.temperature: got -0.1"),
+    ("[encoder]\nmax_length = 3", "encoder.max_length: got 3"), ("[encoder]\nbatch_tokens = 1", "encoder.batch_tokens: got 1"),
+    ("[evaluation]\nk = []", r"evaluation.k: got \[\]"), ("[evaluation]\nk = [10, 0]", "evaluation.k.*got 0"),
+    ("[evaluation]\nk = 10", "evaluation.k: got 10; input should be a valid list"),
+    ("[evaluation]\nprotocol = 'tempral'", "evaluation.protocol: got 'tempral'"),
+    ("[profile]\nmethod = 'median'", "profile.method: got 'median'"), ("[similarity]\nmethod = 'cos'", "similarity.method: got 'cos'"),
+    ("[text]\ntemplate = '{titel}'", "text.template.*unknown field 'titel'"),
+    ("[data]\ncolumns = {a = 1}", "data.columns.a: got 1; input should be a valid string"),
+    ("[ranking\nk = 3", "mine.toml is not well-formed TOML: .*line 1"), ("[ranking]\nk = 1\nk = 2", "mine.toml is not well-formed TOML"),
+    (b"# caf\xe9\n[ranking]\nk = 3", "mine.toml is not well-formed TOML: 'utf-8'"), (b"\0", "mine.toml is not well-formed TOML"),
+])
+def test_a_wrong_file_is_refused_in_one_line(text, message, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=f"^config: .*{message}") as error:
+        load_config(path)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("setting", ["", "=", "ranking.k", "ranking=3", ".k=3", "ranking.=3", "ranking.k=3\nk=4"])
+def test_a_setting_of_another_form_is_refused(setting):
+    with pytest.raises(ValueError, match="^set: got .*; write section.key=value$"):
+        load_config(settings=[setting])
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    for path in (tmp_path / "nowhere.toml", tmp_path, str(tmp_path), ""):
+        with pytest.raises(FileNotFoundError, match="^config: there is no file"):
+            load_config(path)
+
+
+# The pipeline
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """Settings for a small shop of 20 films and 8 people."""
+    folder, rng = tmp_path_factory.mktemp("shop"), np.random.default_rng(0)
+    rows = [(f"u{user}", item, 3 + place % 3, place, f"Film {item}", 1990 + item)
+            for user in range(8) for place, item in enumerate(rng.permutation(20)[:14])]
+    pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp", "title", "year"]).to_csv(folder / "films.csv", index=False)
+    return [f"data.interactions={folder / 'films.csv'}", f"encoder.cache_dir={folder / 'cache'}", "encoder.dtype=float32", "evaluation.k=[3, 5]"]
+
+
+@pytest.fixture(scope="module")
+def fitted(settings):
+    return Pipeline(load_config(settings=settings)).fit()
+
+
+def test_the_pipeline_is_its_stages_one_after_the_other(settings, fitted):
+    section = fitted.config
+    data = clean_items(load_interactions(section.data.interactions))
+    model = ProfileRecommender(TextEncoder(dtype="float32", cache_dir=section.encoder.cache_dir)).fit(data)
+    wanted = recommend_with_probability(model, ["u3", "u1"], k=4, temperature=section.ranking.temperature)
+    lists = fitted.recommend(["u3", "u1"], k=4)
+    assert lists[wanted.columns].round(5).equals(wanted.round(5)) and lists.attrs == wanted.attrs
+    assert (lists.title == "Film " + lists.item_id.astype("str")).all() and (lists.year == 1990 + lists.item_id).all()
+    assert len(fitted.recommend("u3")) == 6, "14 of 20 films are rated, so ten places cannot be filled"
+
+
+def test_wrong_calls_of_the_pipeline(settings, fitted):
+    with pytest.raises(ValueError, match="k: got 0"):
+        fitted.recommend("u1", k=0)
+    with pytest.raises(ValueError, match="user_ids: unknown 'u99'"):
+        fitted.recommend(["u1", "u99"])
+
+
+def test_evaluate_measures_the_model_and_two_baselines(settings, fitted):
+    reports = fitted.evaluate()
+    assert list(reports) == ["language profile", "popularity", "random"]
+    assert {report.meta["hash"] for report in reports.values()} == {reports["random"].meta["hash"]}
+    assert list(reports["random"].summary.index) == ["ndcg@3", "recall@3", "ndcg@5", "recall@5", "coverage@3", "coverage@5"]
+    assert Pipeline(fitted.config).evaluate()["random"].summary.equals(reports["random"].summary), "it loads the data if need be"
+    axes = plot_reports(reports).axes
+    assert [ax.get_xlabel().split(" ")[0] for ax in axes] == ["ndcg@3", "recall@5", "coverage@3"]
+    assert [bar.get_width() for bar in axes[0].patches] == [report.summary.loc["ndcg@3", "mean"] for report in reports.values()]
+
+
+@pytest.mark.parametrize("value, kept", [("auto", None), ("off", False), ("some/folder", "some/folder")])
+def test_the_cache_folder_reaches_the_encoder(value, kept):
+    model = pipeline.build_model(load_config(settings=[f"encoder.cache_dir={value}", "encoder.max_length=9"]))
+    assert model.encoder.cache_dir == kept and model.encoder.max_length == 9 and clone(model).encoder.cache_dir == kept
+
+
+# Files
+
+@pytest.mark.parametrize("name", ["lists.csv", "lists.parquet"])
+def test_tables_come_back_as_they_were(name, tmp_path):
+    table = pd.DataFrame({"user_id": ["a,b", "玩"], "score": np.float32([.5, 1e-7]), "year": pd.array([1990, None], "Int64"), "title": ['"', "🚀\n"]})
+    write_table(table, tmp_path / "a" / "b" / name)
+    path = tmp_path / "a" / "b" / name
+    back = pd.read_parquet(path) if name.endswith("parquet") else pd.read_csv(path, dtype={"score": "float32", "year": "Int64"})
+    assert [p.name for p in path.parent.iterdir()] == [name]
+    pd.testing.assert_frame_equal(back, table)
+
+
+@pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_trouble_leaves_the_old_file_and_no_litter(trouble, tmp_path, monkeypatch):
+    (tmp_path / "lists.csv").write_text("old")
+    write_bytes = Path.write_bytes
+
+    def half(path, data):
+        write_bytes(path, data[:len(data) // 2])
+        raise trouble
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(type(trouble)):
+        write_table(pd.DataFrame({"a": [1, 2]}), tmp_path / "lists.csv")
+    assert [p.name for p in tmp_path.iterdir()] == ["lists.csv"] and (tmp_path / "lists.csv").read_text() == "old"
+
+
+def test_a_new_file_may_be_read_by_whom_the_folder_allows(tmp_path):
+    write_table(pd.DataFrame({"a": [1]}), tmp_path / "new.csv")
+    (tmp_path / "plain").write_text("")
+    assert os.stat(tmp_path / "new.csv").st_mode == os.stat(tmp_path / "plain").st_mode
+
+
+def test_a_table_with_another_ending_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="output: got '.xlsx'; accepted are '.parquet', '.csv'"):
+        write_table(pd.DataFrame({"a": [1]}), tmp_path / "lists.xlsx")
+    assert not list(tmp_path.iterdir())
