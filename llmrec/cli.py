@@ -51,7 +51,7 @@ def figures_table(
     shown = [next(m for m in metrics if m.startswith("ndcg")), [m for m in metrics if m.startswith("recall")][-1],
              next(m for m in metrics if m.startswith("coverage"))]
     meta = next(iter(reports.values())).meta
-    table = Table(title=f"Measured on the {meta['split']} split ({meta['hash']}), 95% intervals over users", title_justify="left", header_style="")
+    table = Table(title=f"Measured on {len(next(iter(reports.values())).per_user):,} users of the {meta['split']} split ({meta['hash']}), 95% intervals over users", title_justify="left", header_style="")
     for name in ("model", *shown): table.add_column(name, no_wrap=True)
     for name, report in reports.items():
         rows = [report.summary.loc[m] for m in shown]
@@ -104,7 +104,9 @@ def run_recommend(
     console.print(Text(repr(pipeline.data_)))
     lists = pipeline.fit().recommend(users)
     for user in users[:10]:
-        console.print("", Text(f"User {user} liked {liked_titles(pipeline.data_, user)}", style="bold"), films_table(lists[lists.user_id == user]), sep="\n")
+        rows = lists[lists.user_id == user]
+        console.print("", Text(f"User {user} liked {liked_titles(pipeline.data_, user)}", style="bold"),
+                      films_table(rows) if len(rows) else "nothing to recommend", sep="\n")
     if len(users) > 10: console.print(f"… and {len(users) - 10:,} more users" + (f", in {args.output}" if args.output else "; --output writes them all"))
     if (short := lists.attrs["short_lists"]): console.print(f"{short:,} lists are shorter than {pipeline.config.ranking.k}: too few items are left, or the person has no likes")
     if args.output: write_table(lists, args.output)

@@ -211,7 +211,8 @@ def write_table(
     path:str|Path,       # ends in .parquet or .csv
 )->None:
     "Write a table as Parquet or CSV (UTF-8), whole or not at all; raises `ValueError` for another ending."
-    choose({".parquet": table.to_parquet, ".csv": table.to_csv}, Path(path).suffix, "output")(buffer := io.BytesIO(), index=False)
+    writers, buffer = {".parquet": table.to_parquet, ".csv": table.to_csv}, io.BytesIO()
+    choose(writers, Path(path).suffix, "output")(buffer, index=False)
     write_whole(path, buffer.getvalue())
 
 # %% ../nbs/20_pipeline.ipynb #956604b5

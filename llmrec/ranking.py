@@ -19,8 +19,9 @@ def check_scores(
     temperature:float,  # above 0
 )->np.ndarray:          # (n, 1) highest score of each row; 0 where all are -inf
     "What softmax subtracts. Raises `ValueError` if the temperature is not above 0 or a score is NaN or +inf."
+    if np.ndim(S) != 2: raise ValueError(f"S: has {np.ndim(S)} dimensions; give a matrix with a row of scores for each person")
     if not (np.isfinite(temperature) and temperature > 0): raise ValueError(f"temperature: got {temperature}; give a number above 0")
-    highest = S.max(axis=1, keepdims=True)
+    highest = np.max(S, axis=1, keepdims=True)
     if np.isnan(highest).any() or (highest == np.inf).any(): raise ValueError("S: holds NaN or +inf; scores must be numbers, or -inf")
     return np.where(highest == -np.inf, 0, highest)
 

@@ -46,6 +46,7 @@ def nearest(
     block:int=1024,  # rows of U at a time; memory holds block x n_v scores
 )->tuple[np.ndarray,np.ndarray]:  # (n_u, k) float32 cosines, best first, and (n_u, k) int row numbers of V (-1: V has fewer than k rows)
     "The exact k nearest rows of V by cosine, ties to the lower row; raises `ValueError` for NaN or unequal widths."
+    if block < 1: raise ValueError(f"block: got {block}; give at least 1")
     U, V, found = unit_rows(U), unit_rows(V), []
     check_widths(U, V)
     if not (len(U) and len(V)): return np.full((len(U), k), -np.inf, "float32"), np.full((len(U), k), -1)
