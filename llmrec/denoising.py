@@ -57,7 +57,7 @@ def fill_missing(
     middle, values = how.replace("interpolate", "mean"), np.full(len(frame), np.nan)
     values[~missing] = check_number(frame[column][~missing], column)
     groups = pd.Series(values).groupby(frame[by].to_numpy() if by else np.zeros(len(frame)))
-    filled = groups.transform(middle).to_numpy()
+    filled = groups.transform(middle).to_numpy(copy=True)
     if how == "interpolate":
         times = check_number(frame.timestamp, "timestamp").to_numpy()
         for rows in groups.indices.values(): filled[rows] = interpolate_in_time(values[rows], times[rows])
@@ -73,7 +73,7 @@ def drop_flat_raters(
     at_least:int=10,   # ratings a person must have given before they are judged
 )->Dataset:            # same users, items and codes; without the interactions of flat raters; `notes` says how many
     "Drop all interactions of people whose ratings are all equal; raises `ValueError` where there are no ratings or `at_least` is below 2."
-    check_columns(data.interactions, ["rating"], "data.interactions")
+    if "rating" not in data.interactions: raise ValueError("data: its interactions have no column 'rating'; this step needs ratings, leave it out")
     if not at_least >= 2: raise ValueError(f"at_least: got {at_least!r}; give at least 2, one rating has no variance")
     users = data.interactions.groupby("user_id").rating.agg(["size", "nunique"])
     flat = users.index[(users["size"] >= at_least) & (users["nunique"] == 1)]
@@ -90,8 +90,8 @@ def drop_bursts(
     """Drop every interaction that shares some stretch of `seconds` with at least `most` others of the same person.
 
     Raises `ValueError` where there are no timestamps, or `most` or `seconds` is not positive."""
-    check_columns(data.interactions, ["timestamp"], "data.interactions")
-    if not (most >= 1 and seconds > 0): raise ValueError(f"most, seconds: got {most!r} and {seconds!r}; give a whole number of at least 1, and a time above 0")
+    if "timestamp" not in data.interactions: raise ValueError("data: its interactions have no column 'timestamp'; this step needs times, leave it out")
+    if not (isinstance(most, (int, np.integer)) and most >= 1 and seconds > 0): raise ValueError(f"most, seconds: got {most!r} and {seconds!r}; give a whole number of at least 1, and a time above 0")
     users, times = data.user_codes(data.interactions.user_id), data.interactions.timestamp.to_numpy()
     order = np.lexsort([times, users])
     users, times = users[order], times[order]

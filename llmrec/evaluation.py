@@ -124,7 +124,7 @@ class Report:
     "What `evaluate` found; shows its summary in a notebook."
     per_user: pd.DataFrame  # index user_id, one column per metric
     summary: pd.DataFrame   # index metric; mean, low and high (95% bootstrap interval over users), n
-    meta: dict              # split, hash, stage, model, parameters, times in s, peak memory in MiB, short lists
+    meta: dict              # split, hash, stage, model, parameters, times in s, peak memory in MiB, short lists, cold users
 
     def __repr__(self): return f"{self.meta['model']} on {self.meta['split']} ({self.meta['stage']})\n{self.summary.round(4)}"
     def _repr_html_(self):
@@ -171,13 +171,16 @@ def evaluate(
     model = clone(model).fit(learn)
     fitted = time.perf_counter()
     truth, seen = held_out.matrix(), learn.matrix()
-    users = np.flatnonzero(np.diff(truth.indptr))
-    if not len(users): raise ValueError(f"split: nobody has a like in its {stage} part")
+    held, warm = np.diff(truth.indptr) > 0, np.diff(seen.indptr) > 0
+    users = np.flatnonzero(held & warm)
+    if not len(users): raise ValueError(f"split: nobody has a like in its {stage} part and one to learn from")
+    candidates = split.candidates if stage == "test" else split.validation_candidates
     truth, seen = truth[users], seen[users]
-    topk = np.vstack([top_k(S, max(k)) for _, S in score_blocks(model, learn.users[users], seen, split.candidates)])
+    topk = np.vstack([top_k(S, max(k)) for _, S in score_blocks(model, learn.users[users], seen, candidates)])
     done = time.perf_counter()
     metrics = {f"{name}@{cut}": metric(topk, truth, cut) for cut in k for name, metric in (("ndcg", ndcg_at_k), ("recall", recall_at_k))}
     per_user = pd.DataFrame(metrics, index=learn.users[users])
     meta = dict(split=split.name, hash=split.hash, stage=stage, model=type(model).__name__, parameters=model.get_params(), fit_s=fitted - started,
-                rank_s=done - fitted, peak_memory_mib=peak_memory(), short_lists=int((topk < 0).any(1).sum()))
-    return Report(per_user, summarise(per_user, topk, len(split.candidates), tuple(k)), meta)
+                rank_s=done - fitted, peak_memory_mib=peak_memory(), short_lists=int((topk < 0).any(1).sum()),
+                cold_users=int((held & ~warm).sum()))
+    return Report(per_user, summarise(per_user, topk, len(candidates), tuple(k)), meta)

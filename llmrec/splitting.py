@@ -75,11 +75,11 @@ def make_split(
     parts = {label: frame.index.isin(likes.index[part == label]) for label in ("train", "validation", "test")}
     if empty := [label for label, rows in parts.items() if not rows.any()]:
         raise ValueError(f"data: {name} leaves no like for {' and '.join(empty)}; give more data or choose another protocol")
+    dislikes = frame[frame.rating < 4] if "rating" in frame else frame[:0]
     first_held_out = likes.timestamp[part != "train"].groupby(likes.user_id).min()
-    early = frame.timestamp <= np.minimum(frame.user_id.map(first_held_out).fillna(np.inf), cut)
-    is_dislike = frame.rating < 4 if "rating" in frame else False
-    held_out = frame.item_id.isin(data.item_ids[np.r_[candidates, validation_candidates]]) if candidates is not None else False
-    parts["train"] |= early & is_dislike & ~held_out
+    early = dislikes.timestamp <= np.minimum(dislikes.user_id.map(first_held_out).fillna(np.inf), cut)
+    held_out = [] if candidates is None else data.item_ids[np.union1d(candidates, validation_candidates)]
+    parts["train"] |= frame.index.isin(dislikes.index[early & ~dislikes.item_id.isin(held_out)])
     parts["fit"] = parts["train"] | parts["validation"]
     candidates, validation_candidates = (everything if codes is None else np.sort(codes) for codes in (candidates, validation_candidates))
     return Split(name, **{label: data.take(rows) for label, rows in parts.items()}, candidates=candidates, validation_candidates=validation_candidates)
@@ -101,6 +101,7 @@ def share_of_likes(
     "A share of each user's number of likes."
     return np.maximum(1, likes.groupby("user_id").user_id.transform("size") // divisor)
 
+# %% ../nbs/03_splitting.ipynb #2b8d6c20
 def temporal(
     data:Dataset,  # with timestamps
 )->Split:          # test: each user's last 20% of likes; validation: the 10% before
@@ -141,7 +142,7 @@ def global_time(
     Warns if fewer than 100 users have likes on both sides of the test's cut: only they can be measured. Raises `ValueError`
     if there are no timestamps, no user has 5 likes, or nobody likes anything after a cut."""
     data, likes = ordered_likes(data)
-    cut, last_cut = likes.timestamp.quantile([.8, .9])
+    cut, last_cut = np.quantile(likes.timestamp, [.8, .9])
     part = np.where(likes.timestamp > last_cut, "test", np.where(likes.timestamp > cut, "validation", "train"))
     split = make_split("global_time", data, likes, part, cut=cut)
     tested, warm = (np.diff(p.matrix().indptr) > 0 for p in (split.test, split.fit))

@@ -27,9 +27,8 @@ def each(paths):
 
 
 def room(path):
-    """`08_encoding` -> 8, "encoding"; a notebook without a number is in no room."""
-    number, name = re.fullmatch(r"(\d*)_?(.+)", path.stem).groups()
-    return int(number) if number else None, name
+    """`08_encoding` -> "08", "encoding", and `03a_leakage` -> "03a", "leakage"; a notebook without a number is in no room."""
+    return re.fullmatch(r"(?:(\d\d[a-z]?)?_)?(.+)", path.stem).groups()
 
 
 def source(path, kind):
@@ -143,7 +142,7 @@ def imported_rooms(tree):
 def test_a_room_imports_only_rooms_above_it(path):
     rooms = {name: number for number, name in map(room, LESSONS[1:])}
     assert path.stem in rooms, f"llmrec/{path.name} comes from no notebook"
-    below = [name for name in imported_rooms(ast.parse(path.read_text())) if rooms.get(name, 0) >= rooms[path.stem]]
+    below = [name for name in imported_rooms(ast.parse(path.read_text())) if rooms.get(name, "") >= rooms[path.stem]]
     assert not below, f"{path.stem} (room {rooms[path.stem]}) imports {below}, which is not above it"
 
 

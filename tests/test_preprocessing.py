@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from llmrec.data import make_dataset
-from llmrec.preprocessing import TEMPLATE, clean_items, clean_text, item_text
+from llmrec.preprocessing import TEMPLATE, clean_items, clean_text, item_text, text_words
 
 
 @pytest.mark.parametrize("text, clean", [
@@ -41,6 +41,27 @@ def test_clean_items_counts_and_leaves_its_input():
     pd.testing.assert_frame_equal(data.items, before)
     assert clean.interactions is data.interactions and clean.users is data.users
     assert clean_items(clean).notes == clean.notes
+
+
+@pytest.mark.parametrize("text, words", [
+    ("The Two Towers!", ["towers"]), ("Schindler's List, Alice’s", ["schindler", "list", "alice"]), ("花样年华", ["花样年华"]), ("नमस्ते", ["नमस्ते"]), ("Amélie", ["amélie"]),
+    ("snake_case & 12", ["snake", "case", "12"]), ("To be or not to be", []), ("", []), ("***", []),
+])
+def test_words_for_counting(text, words):
+    assert text_words(text) == words
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(exclude_characters="'’")))
+def test_words_lose_only_special_characters(text):
+    words = text_words(text, frozenset())
+    assert "".join(words) == "".join(c for c in text.casefold() if unicodedata.category(c)[0] in "LMN")
+    assert text_words(" ".join(words), frozenset()) == [w for word in words for w in word.casefold().split()]
+
+
+def test_words_of_no_text_are_refused():
+    with pytest.raises(TypeError, match="text: got nan"):
+        text_words(float("nan"))
 
 
 FILMS = pd.DataFrame({"title": ["Ikiru", "Ran", "", "", "...And God Spoke", "[REC] {x}"],
