@@ -1,13 +1,17 @@
 """Whatever a table holds is refused by name, mended with a count, or kept as it is; nothing else may happen to it."""
 import csv
+import os
 import re
+import tomllib
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from llmrec.data import Dataset, load_interactions, make_dataset, movielens_path, read_movielens
+from llmrec.data import RELEASES, Dataset, load_interactions, load_movielens, load_tags, make_dataset, movielens_path, read_movielens, split_year
 
 
 @pytest.fixture
@@ -53,6 +57,8 @@ REFUSED = {
     "infinite timestamp": ("user_id,item_id,timestamp\n1,2,3\n1,3,inf\n", "'timestamp'", "row 2: 'inf'"),
     "negative timestamp": ("user_id,item_id,timestamp\n1,2,3\n1,3,-5\n", "'timestamp'", "row 2: '-5'", "below 0"),
     "date as timestamp": ("user_id,item_id,timestamp\n1,2,2020-01-01\n", "'timestamp'", "row 1: '2020-01-01'", "seconds since 1970"),
+    "row too short": ("user_id,item_id,event\n1,2,seen\n1,3\n", "ratings.csv", "line 3 has 2 cells"),
+    "line break in an id": ('user_id,item_id\n1,"2\n3"\n', "'item_id'", "line breaks"),
     "empty id": ("user_id,item_id\n1,2\n,3\n", "'user_id'", "row 2"),
     "blank id": ("user_id,item_id\n1,2\n2,  \n", "'item_id'", "row 2"),
     "mixed ids": ("user_id,item_id\n1,2\n2,3\nann,3\n", "'user_id'", "row 3: 'ann'"),
@@ -258,7 +264,7 @@ def test_texts_stay_what_they_are(text, load):
 @pytest.mark.parametrize("encoding, notes", [("utf-8", ()), ("utf-8-sig", ()), ("latin-1", ("ratings.csv is not UTF-8: read as Latin-1",))])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_encodings_and_line_ends(encoding, notes, end, load):
-    data = load(f"user_id,item_id,title{end}José,1,Amélie{end}{end}bo,1,Amélie".encode(encoding))
+    data = load(f"user_id,item_id,title{end}José,1,Amélie{end}{end}bo,1,Amélie{end}".encode(encoding))
     assert (data.users.tolist(), data.items.title.tolist(), data.notes) == (["José", "bo"], ["Amélie"], notes)
 
 
@@ -309,3 +315,117 @@ def test_movielens(movielens):
     counts = {"repeated": 0, "title: trimmed": 2, "without title": 5, "without year": 5, "without genres": 17}
     assert {words: count(movielens, words) for words in counts} == counts
     assert re.match(r"Dataset: 671 users, 9,066 items, 100,004 interactions\n- 2 items with spaces", repr(movielens))
+
+
+# The publisher's files: made-up films in each of the three layouts
+
+PUBLISHED = {
+    "1m": {"ratings.dat": "1::20::5::978300760\n2::20::3::978302109\n", "movies.dat": "10::Café Noir (1999)::Drama|Romance\n20:: Night: Bus  (2000)::Comedy\n"},
+    "100k": {"u.data": "1\t20\t5\t978300760\n2\t20\t3\t978302109\n", "u.genre": "unknown|0\nComedy|1\nDrama|2\nRomance|3\n\n",
+             "u.item": "10|Café Noir (1999)|01-Jan-1999||http://a|0|0|1|1\n20| Night: Bus  (2000)|||http://b|0|1|0|0\n"},
+    "32m": {"ratings.csv": "userId,movieId,rating,timestamp\n1,20,5.0,978300760\n2,20,3.0,978302109\n",
+            "movies.csv": "movieId,title,genres\n10,Café Noir (1999),Drama|Romance\n20, Night: Bus  (2000),Comedy\n"},
+}
+PUBLISHED |= {"25m": PUBLISHED["32m"], "latest-small": PUBLISHED["32m"], "2016-small": PUBLISHED["32m"]}
+
+
+def publish(folder, version, as_zip=False, **changed):
+    """Write a release as GroupLens does, with changed files (dots in names as underscores), and give its path."""
+    encoding = "latin-1" if version in ("1m", "100k") else "utf-8"
+    files = PUBLISHED[version] | {name.replace("_", "."): text for name, text in changed.items()}
+    path = folder / ("ml.zip" if as_zip else "ml")
+    if as_zip:
+        with zipfile.ZipFile(path, "w") as packed:
+            for name, text in files.items():
+                packed.writestr(f"ml-{version}/{name}", text.encode(encoding))
+    else:
+        path.mkdir()
+        for name, text in files.items():
+            (path / name).write_bytes(text.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize("as_zip", [False, True], ids=["folder", "zip"])
+@pytest.mark.parametrize("version", PUBLISHED)
+def test_each_release_is_read(version, as_zip, tmp_path):
+    data = load_movielens(version, publish(tmp_path, version, as_zip))
+    assert data.interactions[["user_id", "item_id", "rating", "timestamp"]].values.tolist() == [[1, 20, 5, 978300760], [2, 20, 3, 978302109]]
+    assert data.interactions.dtypes.to_dict() == {"user_id": "int64", "item_id": "int64", "rating": "float64", "timestamp": "int64"}
+    assert data.items[["item_id", "title", "genres", "year"]].values.tolist() == [[10, "Café Noir", "Drama|Romance", 1999], [20, "Night: Bus", "Comedy", 2000]]
+    assert data.notes == () and data.matrix().toarray().tolist() == [[0, 1], [0, 0]], "film 10, unrated, stays"
+
+
+@pytest.mark.parametrize("version, changed, parts", [
+    ("1m", dict(ratings_dat="1::20::5::9\n2::x::3::9\n3::30::3::9\n"), ["'item_id'", "row 2: 'x'"]), ("1m", dict(ratings_dat="1::20::5::9\n2::20::3\n"), ["ratings.dat", "line 2"]),
+    ("1m", dict(ratings_dat="1::20::50::9\n"), ["'rating'", "row 1: '50.0'", "from 0.5 to 5"]), ("1m", dict(movies_dat="10::A (1999)::Drama\n10::B (1999)::Drama\n"), ["'item_id'", "again"]),
+    ("100k", dict(u_data="1\t20\t5\t9\t9\n"), ["u.data", "expected 4"]), ("100k", dict(u_item="10|A (1999)|||http://a|0|0|1|7\n"), ["'Romance'", "row 1: '7'"]),
+    ("100k", dict(u_genre="unknown|0\n"), ["u.item", "expected 6"]), ("25m", dict(ratings_csv="userId,itemId,rating,timestamp\n1,20,5,9\n"), ["ratings.csv", "'movieId'"]),
+    ("25m", dict(ratings_csv="userId,movieId,timestamp,rating\n1,20,5,9\n"), ["'rating'", "row 1: '9'"]), ("25m", dict(movies_csv="movieId,title\n1,A\n"), ["movies.csv", "'genres'"]),
+    ("25m", dict(ratings_csv="userId,movieId,rating,timestamp\n1,20,5,9\n1,20,,9\n"), ["'rating'", "row 2"]), ("25m", dict(movies_csv=""), ["movies.csv", "empty"]),
+])
+def test_a_faulty_release_is_refused(version, changed, parts, tmp_path):
+    message = refusal(lambda: load_movielens(version, publish(tmp_path, version, **changed)))
+    assert [part for part in parts if part not in message] == [], message
+
+
+def test_a_release_is_mended_and_counted(tmp_path):
+    data = load_movielens("25m", publish(tmp_path, "25m", ratings_csv="userId,movieId,rating,timestamp\n1,20,5,9\n1,20,4,8\n1,30,2,9",
+                                         movies_csv="movieId,title,genres\n10,Untitled,(no genres listed)\n20,,Drama\n"))
+    assert data.interactions.rating.tolist() == [5, 2] and data.items.title.tolist() == ["Untitled", "", ""] and data.items.genres.tolist() == ["", "Drama", ""]
+    counts = {"repeated": 1, "not in the items table": 1, "without title": 1, "without year": 2, "without genres": 1}
+    assert {words: count(data, words) for words in counts} == counts and "ratings.csv does not end with a line break" in str(data)
+
+
+def test_wrong_versions_and_paths_are_refused(tmp_path):
+    assert "version: got '20m'; give one of 2016-small, latest-small, 100k" in refusal(lambda: load_movielens("20m"))
+    path = publish(tmp_path, "1m")
+    assert "no ratings.csv" in refusal(lambda: load_movielens("25m", path)) and "no tags.csv" in refusal(lambda: load_tags(path))
+    assert "there is no folder or zip" in refusal(lambda: load_movielens("25m", tmp_path / "nowhere.zip"))
+
+
+def test_a_release_is_fetched_with_its_checksum(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("llmrec.data.fetch", lambda *args: asked.append(args) or publish(tmp_path, "1m", as_zip=True))
+    assert load_movielens("1m").n_items == 2
+    assert asked == [("https://files.grouplens.org/datasets/movielens/ml-1m.zip", "md5:c4d9eecfca2ab87c1945afe126590906")]
+
+
+def test_the_checksums_are_the_registered_ones():
+    registry = tomllib.loads((Path(__file__).parents[1] / "data/checksums.toml").read_text())["download"]
+    assert {f"https://files.grouplens.org/datasets/movielens/ml-{version}.zip": md5 for version, md5 in RELEASES.items() if md5} \
+        == {entry["url"]: f"md5:{entry['md5']}" for entry in registry}
+
+
+def test_years_are_split_off_titles():
+    titles = ["Ran (1985)", "Se7en  (1995) ", "(500) Days of Summer (2009)", "2001: A Space Odyssey (1968)", "Big Bang Theory, The (2007-)", "Babylon 5", "(1985)", ""]
+    title, year = split_year(pd.Series(titles))
+    assert title.tolist() == ["Ran", "Se7en", "(500) Days of Summer", "2001: A Space Odyssey", "Big Bang Theory, The (2007-)", "Babylon 5", "(1985)", ""]
+    assert year.fillna(0).tolist() == [1985, 1995, 2009, 1968, 0, 0, 0, 0]
+
+
+def test_tags(tmp_path):
+    (tmp_path / "tags.csv").write_text('userId,movieId,tag,timestamp\n2,20," slow, but good",9\n2,20,NA,8\n2,20,,8\n')
+    assert load_tags(tmp_path).values.tolist() == [[2, 20, "slow, but good", 9], [2, 20, "NA", 8], [2, 20, "", 8]]
+    (tmp_path / "tags.csv").write_text("userId,movieId,tag,timestamp\n2,20,x,soon\n")
+    assert "row 1: 'soon'" in refusal(lambda: load_tags(tmp_path))
+
+
+UNNAMED = {108548: "Big Bang Theory, The (2007-)", 108583: "Fawlty Towers (1975-1979)", 143410: "Hyena Road",
+           151307: "The Lovers and the Despot", 162376: "Stranger Things"}
+
+
+@pytest.mark.skipif(not os.environ.get("LLMREC_MOVIELENS_DIR"), reason="LLMREC_MOVIELENS_DIR does not name a folder with the publisher's ml-latest-small of 2016")
+def test_the_publisher_and_the_package_give_the_same_data(movielens):
+    folder = Path(os.environ["LLMREC_MOVIELENS_DIR"])
+    published = load_movielens("2016-small", folder)
+    columns = ["user_id", "item_id", "rating", "timestamp"]
+    pd.testing.assert_frame_equal(published.interactions[columns], movielens.interactions[columns])
+    assert published.n_items == 9_125 and len(published.item_ids.difference(movielens.item_ids)) == 59, "the unrated films stay"
+    rated = published.items[published.items.item_id.isin(movielens.item_ids)].set_index("item_id")
+    packaged = movielens.items.set_index("item_id")
+    pd.testing.assert_series_equal(rated.genres, packaged.genres)
+    assert rated.title[list(UNNAMED)].to_dict() == UNNAMED and rated.year[list(UNNAMED)].isna().all()
+    assert (packaged.title[list(UNNAMED)] == "").all() and packaged.year[list(UNNAMED)].isna().all()
+    pd.testing.assert_frame_equal(rated.drop(index=list(UNNAMED))[["title", "year"]], packaged.drop(index=list(UNNAMED))[["title", "year"]])
+    tags = load_tags(folder)
+    assert len(tags) == 1_296 and tags.tag.ne("").all() and tags.user_id.isin(movielens.users).all()

@@ -1,5 +1,5 @@
-"""Lists against a stable sort, metrics against a plain loop and scikit-learn, and `evaluate` against models whose figures are known."""
-import math
+"""Intervals and tests against plain loops, `evaluate` against models whose figures are known, and what tuning may see."""
+import tracemalloc
 from dataclasses import replace
 from functools import partial
 
@@ -7,16 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
-from hypothesis.extra.numpy import arrays
-from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator
-from sklearn.metrics import ndcg_score
 
 from llmrec import evaluation
 from llmrec.data import make_dataset
-from llmrec.evaluation import bootstrap_interval, catalogue_coverage, evaluate, ndcg_at_k, recall_at_k, score_blocks, top_k
+from llmrec.evaluation import (Report, bootstrap_interval, bootstrap_means, compare, draw_negatives, evaluate, holm, item_slices, score_blocks,
+                               slice_report, tune)
+from llmrec.metrics import ACCURACY, ndcg_at_k
 from llmrec.neighbours import Popularity, Random
-from llmrec.splitting import temporal
+from llmrec.splitting import Split, item_cold, temporal
 
 
 @pytest.fixture(scope="module")
@@ -48,104 +47,7 @@ class Known(BaseEstimator):
     def score_items(self, user_ids): return self.scores[self.train_.user_codes(user_ids)]
 
 
-# Lists
-
-tied_scores = st.tuples(st.integers(0, 4), st.integers(1, 12)).flatmap(lambda shape: arrays(
-    st.sampled_from(["float32", "float64"]), shape, elements=st.sampled_from([-np.inf, -1., -0., 0., .5, 2., np.inf])))
-
-
-@settings(max_examples=200, deadline=None)
-@given(tied_scores, st.integers(1, 15))
-def test_top_k_is_a_stable_sort(scores, k):
-    before = scores.copy()
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    best[np.take_along_axis(scores, best, 1) == -np.inf] = -1
-    expected = np.pad(best, ((0, 0), (0, max(0, k - scores.shape[1]))), constant_values=-1)
-    found = top_k(scores, k)
-    assert found.shape == (len(scores), k) and found.dtype == np.int64 and (found == expected).all()
-    assert (scores == before).all()
-
-
-@pytest.mark.parametrize("view", [lambda S: S[:, ::-1], lambda S: np.asfortranarray(S), lambda S: S[::2]])
-def test_top_k_reads_any_array(view):
-    scores = view(np.random.default_rng(0).integers(0, 50, (6, 40)).astype("float32"))
-    assert (top_k(scores, 7) == np.argsort(-scores, axis=1, kind="stable")[:, :7]).all()
-
-
-@pytest.mark.filterwarnings("error")
-def test_top_k_reads_an_array_that_cannot_be_written():
-    scores = np.arange(6, dtype="float32").reshape(2, 3)
-    scores.flags.writeable = False
-    assert top_k(scores, 2).tolist() == [[2, 1], [2, 1]]
-
-
-@pytest.mark.parametrize("k", [0, -1, 1.5, "3", None])
-def test_a_faulty_k_is_refused(k):
-    with pytest.raises((ValueError, TypeError), match=f"^k: got {k!r}"):
-        top_k(np.zeros((2, 3), "float32"), k)
-
-
-@pytest.mark.parametrize("at", [0, 3, 9])
-def test_nan_is_refused_wherever_it_is(at):
-    scores = np.arange(20, dtype="float32").reshape(2, 10)
-    scores[1, at] = np.nan
-    with pytest.raises(ValueError, match="^scores: hold NaN"):
-        top_k(scores, 1)
-
-
-# Metrics
-
-lists_and_truth = st.integers(1, 8).flatmap(lambda n_items: st.tuples(
-    st.permutations(range(n_items)), st.integers(0, n_items), st.sets(st.integers(0, n_items - 1)), st.integers(1, 10), st.just(n_items)))
-
-
-def matrix(truth, n_items):
-    """One row of relevant items."""
-    return csr_matrix(([1.] * len(truth), ([0] * len(truth), sorted(truth))), shape=(1, n_items))
-
-
-@settings(max_examples=200, deadline=None)
-@given(lists_and_truth)
-def test_metrics_equal_a_plain_loop(case):
-    order, filled, truth, k, n_items = case
-    listed = list(order[:filled]) + [-1] * max(0, max(n_items, k) - filled)
-    recall, ndcg = (metric(np.array([listed]), matrix(truth, n_items), k)[0] for metric in (recall_at_k, ndcg_at_k))
-    hits = [place for place, item in enumerate(listed[:k]) if item in truth]
-    ideal = sum(1 / math.log2(place + 2) for place in range(min(k, len(truth))))
-    assert recall == pytest.approx(len(hits) / len(truth) if truth else 0)
-    assert ndcg == pytest.approx(sum(1 / math.log2(place + 2) for place in hits) / ideal if truth else 0)
-    assert 0 <= recall <= 1 and 0 <= ndcg <= 1 + 1e-12
-    if truth and set(order[:len(truth)]) == truth and filled >= len(truth):
-        assert ndcg == pytest.approx(1)
-
-
-def test_ndcg_equals_scikit_learn():
-    rng = np.random.default_rng(0)
-    scores = rng.permuted(np.tile(np.arange(50.), (40, 1)), axis=1)
-    truth = (rng.random((40, 50)) < .2).astype(float)
-    truth[:, 0] = 1
-    for k in (1, 5, 10, 50):
-        ours = ndcg_at_k(top_k(scores, k), csr_matrix(truth), k)
-        assert ours == pytest.approx([ndcg_score(truth[[u]], scores[[u]], k=k) for u in range(40)])
-
-
-def test_a_better_list_has_a_better_figure():
-    truth = matrix({1, 4, 5}, 8)
-    listed = np.array([[0, 1, 2, 3, 4, 6]])
-    for a, b in ((0, 1), (0, 4), (2, 4), (3, 4)):
-        better = listed.copy()
-        better[0, [a, b]] = listed[0, [b, a]]
-        assert ndcg_at_k(better, truth, 6) > ndcg_at_k(listed, truth, 6)
-        for k in range(1, 7):
-            assert ndcg_at_k(better, truth, k) >= ndcg_at_k(listed, truth, k) and recall_at_k(better, truth, k) >= recall_at_k(listed, truth, k)
-    assert ndcg_at_k(np.array([[5, 1, 4]]), truth, 3) == recall_at_k(np.array([[5, 1, 4]]), truth, 3) == 1
-
-
-def test_rows_belong_to_their_lists():
-    truth = csr_matrix(np.eye(4)[[2, 0, 3]])
-    assert recall_at_k(np.array([[2], [1], [3]]), truth, 1).tolist() == ndcg_at_k(np.array([[2], [1], [3]]), truth, 1).tolist() == [1, 0, 1]
-    assert catalogue_coverage(np.array([[2, -1], [1, 2], [-1, -1]]), 8) == .25
-
+# Intervals
 
 def test_bootstrap_interval():
     values = np.random.default_rng(1).random((400, 2)) * [1, .1]
@@ -158,20 +60,35 @@ def test_bootstrap_interval():
     assert (bootstrap_interval(np.full((9, 1), .25)) == .25).all()
 
 
+def test_bootstrap_is_the_plain_loop():
+    values = np.random.default_rng(2).random((37, 3))
+    rng = np.random.default_rng(5)
+    expected = np.array([values[rng.integers(0, 37, 37)].mean(axis=0) for _ in range(50)])
+    assert np.allclose(bootstrap_means(values, 50, rng=5), expected, rtol=0, atol=1e-14)
+
+
 # Models
+
+def perfect(report):
+    """What is 1 for a list that begins with all that is relevant, whatever its length."""
+    return report.per_user.filter(regex="^(ndcg|hit_rate|mrr)@")
+
 
 def test_popularity_has_the_figures_of_the_reference(split):
     report = evaluate(Popularity(), split)
     mean = report.summary["mean"]
     assert [round(mean["ndcg@10"], 4), round(mean["recall@20"], 4), round(mean["coverage@10"], 3)] == [.0603, .0769, .007]
-    assert report.summary.index.tolist() == ["ndcg@10", "recall@10", "ndcg@20", "recall@20", "coverage@10", "coverage@20"]
-    assert report.summary.n.tolist() == [659] * 4 + [9066] * 2
+    accurate = [f"{name}@{k}" for k in (10, 20) for name in ACCURACY]
+    beyond = ["novelty@10", "popularity_lift@10", "novelty@20", "popularity_lift@20"]
+    assert report.summary.index.tolist() == [*accurate, *beyond, "coverage@10", "coverage@20", "gini@10", "gini@20"]
+    assert report.summary.n.tolist() == [659] * 16 + [9066] * 4
     assert report.per_user.index.equals(split.test.users)
     measured = report.summary.loc[report.per_user.columns]
     assert np.allclose(report.per_user.mean(), measured["mean"])
     assert (measured.low < measured["mean"]).all() and (measured["mean"] < measured.high).all()
     meta = report.meta
     assert (meta["split"], meta["hash"], meta["stage"], meta["model"], meta["short_lists"]) == ("temporal", split.hash, "test", "Popularity", 0)
+    assert meta["cold_users"] == 0 and meta["sampled_negatives"] is None and report.topk.shape == (659, 20)
     assert meta["parameters"] == {} and meta["fit_s"] > 0 and meta["rank_s"] > 0
 
 
@@ -188,9 +105,9 @@ def test_likes_are_masked_and_only_they(small):
     """What was liked scores highest, then the answers: only with the mask is every list perfect."""
     scores = 2 * small.fit.matrix().toarray() + small.test.matrix().toarray()
     report = evaluate(Known(scores), small, k=(2, 20))
-    assert (report.per_user == 1).all(axis=None)
+    assert (perfect(report) == 1).all(axis=None)
     scores[small.fit.matrix().nonzero()] = np.inf
-    assert (evaluate(Known(scores), small, k=(2,)).per_user == 1).all(axis=None)
+    assert (perfect(evaluate(Known(scores), small, k=(2,))) == 1).all(axis=None)
     report = evaluate(Known(-np.inf * (1 - small.test.matrix().toarray()).clip(1e-9)), small, k=(1,))
     assert (report.per_user == 0).all(axis=None) and report.meta["short_lists"] == 20 and report.summary.loc["coverage@1", "mean"] == 0
 
@@ -199,7 +116,7 @@ def test_each_stage_learns_and_is_measured_on_its_own_parts(small):
     fits, model = [], Known(fits=[])
     for stage, learn, held_out in (("test", small.fit, small.test), ("validation", small.train, small.validation)):
         model = Known(held_out.matrix().toarray() + 2 * learn.matrix().toarray(), fits)
-        assert (evaluate(model, small, stage=stage, k=(5,)).per_user == 1).all(axis=None)
+        assert (perfect(evaluate(model, small, stage=stage, k=(5,))) == 1).all(axis=None)
         assert fits.pop() is learn and not fits and not hasattr(model, "train_"), "a clone is fitted, once"
 
 
@@ -251,3 +168,224 @@ def test_faulty_scores_are_refused(small):
 def test_nobody_to_test_is_refused(small):
     with pytest.raises(ValueError, match="split: nobody has a like in its validation part"):
         evaluate(Popularity(), replace(small, validation=small.validation.take([])), stage="validation")
+
+
+class Parts(Split):
+    """A split whose test part must not be touched."""
+
+    @property
+    def test(self): raise AssertionError("the test part was read")
+
+    @property
+    def fit(self): raise AssertionError("what the final model learns from was read")
+
+
+def without_test(split):
+    hidden = object.__new__(Parts)
+    for name, value in vars(split).items():
+        if name not in ("test", "fit"):
+            object.__setattr__(hidden, name, value)
+    return hidden
+
+
+class Blend(BaseEstimator):
+    """Popularity with a part of noise that grows with `noise`."""
+
+    def __init__(self, noise=0., tried=None): self.noise, self.tried = noise, tried
+
+    def __sklearn_clone__(self): return Blend(self.noise, self.tried)
+
+    def fit(self, train):
+        self.train_, self.likes_ = train, np.bincount(train.matrix().indices, minlength=train.n_items)
+        if self.tried is not None: self.tried.append(self.noise)
+        return self
+
+    def score_items(self, user_ids):
+        return self.likes_ + self.noise * np.random.default_rng(0).normal(size=(len(user_ids), len(self.likes_)))
+
+
+def test_tune_never_sees_the_test_part(small):
+    hidden = without_test(small)
+    with pytest.raises(AssertionError, match="the test part was read"):
+        hidden.test
+    trials, best = tune(Blend(), {"noise": [0., 1., 100.]}, hidden, budget=3)
+    assert len(trials) == 3 and best == {"noise": trials.noise[0]}
+    for noise, figure in zip(trials.noise, trials["ndcg@10"]):
+        assert evaluate(Blend(noise), small, stage="validation").summary.loc["ndcg@10", "mean"] == figure
+    assert trials["ndcg@10"].is_monotonic_decreasing and (trials.low <= trials["ndcg@10"]).all() and (trials["ndcg@10"] <= trials.high).all()
+
+
+def test_tune_spends_its_budget_and_no_more(small, capfd):
+    from scipy.stats import uniform
+    for grid, budget, spent in (({"noise": list(range(30))}, 7, 7), ({"noise": [1, 2]}, 7, 2), ({"noise": uniform(0, 5)}, 4, 4), ({}, 5, 1),
+                                ([{"noise": [0]}, {"noise": [1, 2]}], 2, 2)):
+        tried = []
+        trials, _ = tune(Blend(tried=tried), grid, small, budget=budget)
+        assert len(trials) == len(tried) == len(set(tried)) == spent
+        assert tune(Blend(), grid, small, budget=budget)[0].drop(columns="fit_s").equals(trials.drop(columns="fit_s")), "the same seed, the same trials"
+    assert capfd.readouterr() == ("", "")
+    tune(Blend(), {}, small, verbose=True)
+    assert "Tuning Blend" in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("call, message", [
+    (dict(metric="coverage@10"), "^metric: got 'coverage@10'"), (dict(metric="ndcg"), "^metric: got 'ndcg'"), (dict(budget=0), "^budget: got 0"),
+    (dict(budget=2.5), "^budget: got 2.5"), (dict(grid={"nois": [1]}), "nois"),
+])
+def test_faulty_tuning_is_refused(call, message, small):
+    with pytest.raises(ValueError, match=message):
+        tune(Blend(), **{"grid": {"noise": [1]}, "split": small, **call})
+
+
+# Whom and what is measured
+
+def test_only_warm_users_are_measured_and_the_rest_is_counted(small):
+    gone = small.fit.users[:3]
+    cold = replace(small, fit=small.fit.take(~small.fit.interactions.user_id.isin(gone)))
+    report = evaluate(Popularity(), cold)
+    assert report.meta["cold_users"] == 3 and report.per_user.index.tolist() == small.fit.users[3:].tolist()
+
+
+def test_validation_has_its_own_candidates(movielens):
+    split = item_cold(movielens)
+    for stage, codes in (("test", split.candidates), ("validation", split.validation_candidates)):
+        report = evaluate(Random(), split, stage=stage, k=(10,))
+        assert np.isin(report.topk, codes).all() and report.summary.loc["coverage@10", "n"] == len(codes)
+    assert len(np.intersect1d(split.candidates, split.validation_candidates)) == 0
+
+
+def test_sampled_negatives_are_what_they_should_be(small):
+    truth, seen = small.test.matrix(), small.fit.matrix()
+    candidates = np.arange(4, 28)
+    kept = draw_negatives(truth, seen, candidates, 5, np.random.default_rng(0))
+    negatives = kept & (truth.toarray() == 0)
+    assert (kept[truth.nonzero()]).all() and (negatives.sum(1) == 5).all() and np.isin(negatives.nonzero()[1], candidates).all()
+    assert not negatives[seen.nonzero()].any()
+    everything = draw_negatives(truth, seen, candidates, 500, np.random.default_rng(0))
+    allowed = np.isin(np.arange(30), candidates) & (seen.toarray() == 0) | (truth.toarray() > 0)
+    assert (everything == allowed).all()
+    shares = np.mean([draw_negatives(truth, seen, candidates, 5, np.random.default_rng(s)) for s in range(400)], axis=0)
+    free = np.isin(np.arange(30), candidates) & (seen.toarray() + truth.toarray() == 0)
+    expected = np.broadcast_to(5 / free.sum(1, keepdims=True), free.shape)
+    assert np.abs(shares - expected)[free].max() < 5 * (.25 / 400)**.5
+
+
+def test_a_sampled_report_is_stamped(split):
+    full, sampled = evaluate(Popularity(), split), evaluate(Popularity(), split, sampled_negatives=100)
+    assert sampled.meta["sampled_negatives"] == 100 and full.meta["sampled_negatives"] is None
+    for text in (repr(sampled), sampled._repr_html_()):
+        assert "SAMPLED: ranked against 100 random negatives" in text
+    assert "SAMPLED" not in repr(full) + full._repr_html_()
+    assert sampled.summary.loc["ndcg@10", "mean"] > 5 * full.summary.loc["ndcg@10", "mean"]
+    assert not sampled.summary.index.str.contains("coverage|gini|novelty|lift").any(), "a sample says nothing of the catalogue"
+    again, other = (evaluate(Popularity(), split, sampled_negatives=100, rng=rng) for rng in (0, 1))
+    assert again.per_user.equals(sampled.per_user) and not other.per_user.equals(sampled.per_user)
+    for faulty in (0, -3, 2.5, "100"):
+        with pytest.raises(ValueError, match=f"^sampled_negatives: got {faulty!r}"):
+            evaluate(Popularity(), split, sampled_negatives=faulty)
+
+
+def test_a_report_shows_itself(split):
+    import matplotlib.pyplot as plt
+    report = evaluate(Popularity(), split)
+    ax = report.plot()
+    assert [label.get_text() for label in ax.get_yticklabels()] == [f"{name}@{k}" for k in (10, 20) for name in ACCURACY]
+    assert ax.get_xlabel() == "mean over 659 users (95% interval)" and ax.get_title() == report.title == "Popularity on temporal (test)"
+    assert ax.lines[0].get_xdata().tolist() == report.summary["mean"][:12].tolist() and report.plot(ax) is ax
+    plt.close("all")
+    odd = Report(report.per_user, report.summary, {**report.meta, "model": "<b>"})
+    assert "<b>" not in odd._repr_html_() and "&lt;b&gt;" in odd._repr_html_()
+
+
+# Slices
+
+def test_item_slices_share_the_likes():
+    n_likes = np.array([0, 6, 2, 1, 6, 0, 1, 1, 1])
+    slices = {name: np.flatnonzero(kept).tolist() for name, kept in item_slices(n_likes).items()}
+    assert slices == {"all items": list(range(9)), "head items": [1], "middle items": [4], "tail items": [2, 3, 6, 7, 8],
+                      "warm items": [1, 2, 3, 4, 6, 7, 8], "cold items": [0, 5]}
+
+
+def test_slices_equal_a_plain_loop(split):
+    report = evaluate(Popularity(), split)
+    table, n_likes = slice_report(report, split), np.bincount(split.fit.matrix().indices, minlength=9066)
+    assert table.loc["all items", "ndcg@10"] == pytest.approx(report.summary.loc["ndcg@10", "mean"])
+    assert table.loc[["head items", "middle items", "tail items"], ["items", "likes"]].sum().equals(table.loc["warm items", ["items", "likes"]].astype("int64"))
+    assert table.likes["warm items"] + table.likes["cold items"] == table.likes["light users"] + table.likes["heavy users"] == 10_048
+    head, recalls = set(np.flatnonzero(item_slices(n_likes)["head items"])), []
+    for row, listed in zip(split.test.matrix(), report.topk[:, :10]):
+        if relevant := head & set(row.indices): recalls.append(len(relevant & set(listed)) / len(relevant))
+    assert table.loc["head items", "recall@10"] == pytest.approx(np.mean(recalls)) and table.users["head items"] == len(recalls)
+    history = np.diff(split.fit.matrix().indptr)
+    assert table.loc["light users", "ndcg@10"] == pytest.approx(report.per_user["ndcg@10"][history <= np.median(history)].mean())
+
+
+def test_faulty_slices_are_refused(split, small):
+    report = evaluate(Popularity(), split, k=(5,))
+    with pytest.raises(ValueError, match="^k: got 10, but the report's lists have 5 places"):
+        slice_report(report, split)
+    with pytest.raises(ValueError, match="^split: has hash"):
+        slice_report(report, small, k=5)
+
+
+# Comparing
+
+def made(values, **meta):
+    """A report of given figures."""
+    return Report(pd.DataFrame({"ndcg@10": values}), None, dict(model="", split="", stage="test", hash="") | meta)
+
+
+def test_compare_is_the_plain_loop():
+    rng = np.random.default_rng(3)
+    values = rng.random((60, 3)) + [0, .05, .3]
+    table = compare({"a": made(values[:, 0]), "b": made(values[:, 1]), "c": made(values[:, 2])}, n_draws=300, rng=7)
+    assert table[["a", "b"]].to_numpy().tolist() == [["a", "b"], ["a", "c"], ["b", "c"]]
+    for row, (i, j) in zip(table.itertuples(), ((0, 1), (0, 2), (1, 2))):
+        draws, difference = np.random.default_rng(7), values[:, i] - values[:, j]
+        means = np.array([difference[draws.integers(0, 60, 60)].mean() for _ in range(300)])
+        assert row.difference == pytest.approx(difference.mean()) and [row.low, row.high] == pytest.approx(np.quantile(means, [.025, .975]).tolist())
+        assert row.p == pytest.approx(min(1, 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / 301))
+    assert (table.p_holm >= table.p).all() and table.p_holm.tolist() == holm(table.p.to_numpy()).tolist()
+
+
+def test_equal_models_are_not_told_apart_and_unequal_ones_are():
+    values = np.random.default_rng(0).random(500)
+    table = compare({"a": made(values), "same": made(values), "better": made(values + .01)})
+    assert table.p.tolist() == pytest.approx([1, 2 / 2001, 2 / 2001]) and table.low[1] == pytest.approx(-.01) and table.high[1] == pytest.approx(-.01)
+
+
+def test_a_true_null_is_rejected_as_rarely_as_promised():
+    rng = np.random.default_rng(0)
+    p = [compare({"a": made(rng.random(200)), "b": made(rng.random(200))}, n_draws=400, rng=rng).p[0] for _ in range(200)]
+    assert .01 <= np.mean(np.array(p) < .05) <= .1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_the_step_down_rule(p):
+    corrected, order = holm(np.array(p)), np.argsort(p, kind="stable")
+    expected, so_far = {}, 0
+    for step, i in enumerate(order):
+        so_far = expected[i] = min(1, max(so_far, p[i] * (len(p) - step)))
+    assert corrected.tolist() == pytest.approx([expected[i] for i in range(len(p))])
+
+
+def test_reports_that_do_not_match_are_refused():
+    a = made(np.zeros(5))
+    for other, message in ((made(np.zeros(5), hash="x"), "differ in hash"), (made(np.zeros(5), stage="validation"), "differ in stage"),
+                           (made(np.zeros(5), sampled_negatives=100), "differ in sampled_negatives"), (made(np.zeros(4)), "differ in users")):
+        with pytest.raises(ValueError, match=f"^reports: 'b' and 'a' {message}"):
+            compare({"a": a, "b": other})
+    with pytest.raises(ValueError, match="^reports: got 1"):
+        compare({"a": a})
+    with pytest.raises(ValueError, match="^metric: got 'auc', which report 'a' lacks"):
+        compare({"a": a, "b": a}, metric="auc")
+
+
+def test_the_bootstrap_of_many_users_stays_small():
+    reports = {f"{m}": made(np.random.default_rng(m).random(100_000)) for m in range(10)}
+    tracemalloc.start()
+    compare(reports, n_draws=90)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 * 2**20

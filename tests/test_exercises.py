@@ -78,6 +78,225 @@ def nearest_films(code, V, k=5):
     scores = np.nan_to_num(V @ V[code] / (np.linalg.norm(V, axis=1) * np.linalg.norm(V[code])))
     return np.array([j for j in np.lexsort((np.arange(len(V)), -scores)) if j != code][:k])""",
     ],
+}, "metrics": {
+    "recall": [
+        """\
+def recall_precision(ranked, relevant, k):  # recall divided by k
+    hits = sum(relevant[code] for code in ranked[:k] if code >= 0)
+    return hits / k, hits / k""",
+        """\
+def recall_precision(ranked, relevant, k):  # nan where nothing is relevant
+    hits = ((ranked >= 0) & relevant[ranked])[:k].sum()
+    return hits / relevant.sum(), hits / k""",
+        """\
+def recall_precision(ranked, relevant, k):  # an empty place is the last film
+    hits = relevant[ranked[:k]].sum()
+    return hits / max(1, relevant.sum()), hits / k""",
+        """\
+def recall_precision(ranked, relevant, k):
+    wanted = set(np.flatnonzero(relevant))
+    hits = len(wanted & set(ranked[:k]))
+    return (hits / len(wanted) if wanted else 0), hits / k""",
+    ],
+    "ndcg": [
+        """\
+def ndcg(ranked, relevant, k):  # places counted from 2
+    hits, worth = ((ranked >= 0) & relevant[ranked])[:k], 1 / np.log2(np.arange(1, k + 1) + 2)
+    return hits @ worth[:len(hits)] / max(worth[:relevant.sum()].sum(), 1e-9)""",
+        """\
+def ndcg(ranked, relevant, k):  # natural logarithm, in one of the two sums
+    hits = ((ranked >= 0) & relevant[ranked])[:k]
+    got = hits @ (1 / np.log(np.arange(2, len(hits) + 2)))
+    best = (1 / np.log2(np.arange(2, k + 2)))[:relevant.sum()].sum()
+    return got / best if best else 0""",
+        """\
+def ndcg(ranked, relevant, k):  # the ideal list not cut at k
+    got = sum(1 / np.log2(r + 1) for r, code in enumerate(ranked[:k], 1) if code >= 0 and relevant[code])
+    best = sum(1 / np.log2(r + 1) for r in range(1, relevant.sum() + 1))
+    return got / best if best else 0""",
+        """\
+def ndcg(ranked, relevant, k):  # the same logarithm above and below: its base cancels
+    got = sum(1 / np.log(r + 1) for r, code in enumerate(ranked[:k], 1) if code >= 0 and relevant[code])
+    best = sum(1 / np.log(r + 1) for r in range(1, min(k, relevant.sum()) + 1))
+    return got / best if best else 0""",
+    ],
+    "mrr": [
+        """\
+def mean_reciprocal_rank(lists, relevant):  # the first place where there is no hit
+    hits = (lists >= 0) & np.take_along_axis(relevant, lists, 1)
+    return np.mean(1 / (1 + hits.argmax(1)))""",
+        """\
+def mean_reciprocal_rank(lists, relevant):  # leaves out who has no hit
+    hits = (lists >= 0) & np.take_along_axis(relevant, lists, 1)
+    return np.mean(1 / (1 + hits[hits.any(1)].argmax(1)))""",
+        """\
+def mean_reciprocal_rank(lists, relevant):  # an empty place is the last film
+    hits = np.take_along_axis(relevant, lists, 1)
+    return np.mean(hits.any(1) / (1 + hits.argmax(1)))""",
+        """\
+def mean_reciprocal_rank(lists, relevant):
+    total = 0
+    for ranked, wanted in zip(lists, relevant):
+        total += next((1 / r for r, code in enumerate(ranked, 1) if code >= 0 and wanted[code]), 0)
+    return total / len(lists)""",
+    ],
+    "map": [
+        """\
+def average_precision(ranked, relevant, k):  # the precision at every place, hit or not
+    hits = ((ranked >= 0) & relevant[ranked])[:k]
+    return (hits.cumsum() / np.arange(1, len(hits) + 1)).mean()""",
+        """\
+def average_precision(ranked, relevant, k):  # forgets the films that the list misses
+    hits = ((ranked >= 0) & relevant[ranked])[:k]
+    return hits @ (hits.cumsum() / np.arange(1, len(hits) + 1)) / max(1, hits.sum())""",
+        """\
+def average_precision(ranked, relevant, k):  # divides by min(k, n)
+    hits = ((ranked >= 0) & relevant[ranked])[:k]
+    return hits @ (hits.cumsum() / np.arange(1, len(hits) + 1)) / max(1, min(k, relevant.sum()))""",
+        """\
+def average_precision(ranked, relevant, k):
+    hits, total = 0, 0
+    for place, code in enumerate(ranked[:k], 1):
+        if code >= 0 and relevant[code]:
+            hits += 1
+            total += hits / place
+    return total / relevant.sum() if relevant.any() else 0""",
+    ],
+    "coverage": [
+        "def coverage(lists, n_items): return len(np.unique(lists)) / n_items",  # -1 is counted
+        "def coverage(lists, n_items): return len(np.unique(lists)) / lists.size",  # share of the places
+        "def coverage(lists, n_items): return (len(np.unique(lists)) - 1) / n_items",  # there need not be a -1
+        "def coverage(lists, n_items): return len(set(lists.ravel()) - {-1}) / n_items",
+    ],
+    "rank": [
+        "def rank_among(scores, item, others): return int((scores[others] > scores[item]).sum())",  # from 0
+        "def rank_among(scores, item, others): return 1 + int((scores[others] < scores[item]).sum())",  # worst first
+        "def rank_among(scores, item, others): return 1 + int((scores[others] > scores[item]).sum())",  # wins all ties
+        "def rank_among(scores, item, others): "
+        "return sorted([item, *others], key=lambda j: (-scores[j], j)).index(item) + 1",
+    ],
+}, "splitting": {
+    "sizes": [
+        "def cut_sizes(n): return n // 5, n // 10",  # may be 0
+        "def cut_sizes(n): return max(1, n // 5), max(1, (n - n // 5) // 10)",  # a tenth of the rest
+        "def cut_sizes(n): return max(1, round(.2 * n)), max(1, round(.1 * n))",  # rounds up too
+        "def cut_sizes(n): return int(.2 * n) or 1, int(.1 * n) or 1",
+    ],
+    "order": [
+        """\
+def time_order(likes, seed=0):  # the order of the file decides
+    return likes.sort_values(["user_id", "timestamp"], kind="stable")""",
+        """\
+def time_order(likes, seed=0):  # keys drawn in the order of the file
+    key = np.random.default_rng(seed).permutation(len(likes))
+    return likes.assign(key=key).sort_values(["user_id", "timestamp", "key"])[list(likes.columns)]""",
+        """\
+def time_order(likes, seed=0):  # changes its argument
+    likes.sort_values(["user_id", "item_id"], inplace=True)
+    key = np.random.default_rng(seed).permutation(len(likes))
+    return likes.assign(key=key).sort_values(["user_id", "timestamp", "key"]).drop(columns="key")""",
+        """\
+def time_order(likes, seed=0):
+    known = likes.iloc[np.lexsort((likes.item_id, likes.user_id))]
+    key = np.random.default_rng(seed).permutation(len(known))
+    return known.iloc[np.lexsort((key, known.timestamp, known.user_id))]""",
+    ],
+    "parts": [
+        """\
+def label_parts(ordered, sizes):  # one history of all
+    n_test, n_validation = sizes(len(ordered))
+    n_train = len(ordered) - n_test - n_validation
+    return ["train"] * n_train + ["validation"] * n_validation + ["test"] * n_test""",
+        """\
+def label_parts(ordered, sizes):  # room for five letters
+    part, users = np.full(len(ordered), "train"), ordered.user_id.to_numpy()
+    for user in np.unique(users):
+        rows = np.flatnonzero(users == user)
+        n_test, n_validation = sizes(len(rows))
+        part[rows[len(rows) - n_test - n_validation:]] = "validation"
+        part[rows[len(rows) - n_test:]] = "test"
+    return part""",
+        """\
+def label_parts(ordered, sizes):  # [-0:] is everything
+    part, users = np.full(len(ordered), "train", dtype=object), ordered.user_id.to_numpy()
+    for user in np.unique(users):
+        rows = np.flatnonzero(users == user)
+        n_test, n_validation = sizes(len(rows))
+        part[rows[-n_test - n_validation:]] = "validation"
+        part[rows[-n_test:]] = "test"
+    return part""",
+        """\
+def label_parts(ordered, sizes):
+    part = []
+    for n in ordered.user_id.value_counts(sort=False):
+        n_test, n_validation = sizes(n)
+        part += ["train"] * (n - n_test - n_validation) + ["validation"] * n_validation + ["test"] * n_test
+    return part""",
+    ],
+    "leaks": [
+        """\
+def find_leaks(train, test, profiles):  # a film that two people like is no leak
+    first = test.groupby("user_id").timestamp.min()
+    known = {user: set(items) for user, items in train.groupby("user_id").item_id}
+    found = {"pair": train.item_id.isin(test.item_id).any(),
+             "future": (train.timestamp > train.user_id.map(first)).any(),
+             "profile": any(set(items) - known.get(user, set()) for user, items in profiles.items())}
+    return {name for name, is_found in found.items() if is_found}""",
+        """\
+def find_leaks(train, test, profiles):  # one moment for everybody
+    known = {user: set(items) for user, items in train.groupby("user_id").item_id}
+    found = {"pair": len(train.merge(test, on=["user_id", "item_id"])),
+             "future": train.timestamp.max() > test.timestamp.min(),
+             "profile": any(set(items) - known.get(user, set()) for user, items in profiles.items())}
+    return {name for name, is_found in found.items() if is_found}""",
+        """\
+def find_leaks(train, test, profiles):  # a profile may hold what is in neither part
+    first = test.groupby("user_id").timestamp.min()
+    hidden = set(zip(test.user_id, test.item_id))
+    found = {"pair": len(train.merge(test, on=["user_id", "item_id"])),
+             "future": (train.timestamp > train.user_id.map(first)).any(),
+             "profile": any((user, item) in hidden for user, items in profiles.items() for item in items)}
+    return {name for name, is_found in found.items() if is_found}""",
+        """\
+def find_leaks(train, test, profiles):
+    seen, hidden = set(zip(train.user_id, train.item_id)), set(zip(test.user_id, test.item_id))
+    leaks = {"pair"} if seen & hidden else set()
+    for user, rows in test.groupby("user_id"):
+        if any(train.timestamp[train.user_id == user] > rows.timestamp.min()):
+            leaks |= {"future"}
+    profile_pairs = {(user, item) for user, items in profiles.items() for item in items}
+    return leaks if profile_pairs <= seen else leaks | {"profile"}""",
+    ],
+    "global": [
+        """\
+def global_time(likes):  # a moment for each person
+    low, high = (likes.groupby("user_id").timestamp.transform("quantile", q) for q in (.8, .9))
+    return np.select([likes.timestamp > high, likes.timestamp > low], ["test", "validation"], "train")""",
+        """\
+def global_time(likes):  # 90% of the time, not of the likes
+    first, span = likes.timestamp.min(), np.ptp(likes.timestamp)
+    return np.select([likes.timestamp > first + .9 * span, likes.timestamp > first + .8 * span],
+                     ["test", "validation"], "train")""",
+        """\
+def global_time(likes):  # cuts through a second
+    place = likes.timestamp.rank(method="first")
+    return np.select([place > .9 * len(likes), place > .8 * len(likes)], ["test", "validation"], "train")""",
+        """\
+def global_time(likes):
+    low, high = np.quantile(likes.timestamp, [.8, .9])
+    return ["test" if t > high else "validation" if t > low else "train" for t in likes.timestamp]""",
+    ],
+    "warm": [
+        "def warm_users(likes, part): return np.unique(likes.user_id[part == 'test'])",  # cold ones too
+        "def warm_users(likes, part): return likes.user_id[likes.user_id.duplicated()].unique()",  # two likes anywhere
+        """\
+def warm_users(likes, part):  # the model learns from validation too
+    return np.intersect1d(likes.user_id[part == "test"], likes.user_id[part == "train"])""",
+        """\
+def warm_users(likes, part):
+    is_test = pd.Series(part == "test").groupby(likes.user_id.to_numpy())
+    return [user for user, one in is_test if one.any() and not one.all()]""",
+    ],
 }}
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # nbgrader's own
 
@@ -106,27 +325,14 @@ def validate(path):
     return validator.stream.getvalue()
 
 
-@pytest.fixture(scope="module", params=exercises.assignments())
-def assignment(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def source(assignment):
+def read_source(assignment):
+    """The notebook that the teacher wrote."""
     return nbformat.read(exercises.SOURCE / assignment / f"{assignment}.ipynb", as_version=4)
 
 
-@pytest.fixture(scope="module")
-def released(assignment, tmp_path_factory):
-    out = tmp_path_factory.mktemp("release")
-    exercises.release(out)
-    return nbformat.read(out / assignment / f"{assignment}.ipynb", as_version=4)
-
-
-@pytest.fixture(scope="module")
-def submissions(assignment, source, released):
-    """One filled-in notebook per student."""
-    solution = {task: cell.source for task, cell in tasks(source, "solution").items()}
+def hand_in(assignment, released):
+    """One filled-in notebook per student, {student: notebook}."""
+    solution = {task: cell.source for task, cell in tasks(read_source(assignment), "solution").items()}
     assert solution.keys() == ANSWERS[assignment].keys(), "ANSWERS has wrong and right answers for each task"
     others = [dict(zip(ANSWERS[assignment], column)) for column in zip(*ANSWERS[assignment].values(), strict=True)]
     filled = [fill_in(released, answers) for answers in [solution, *others]]
@@ -134,8 +340,44 @@ def submissions(assignment, source, released):
 
 
 @pytest.fixture(scope="module")
-def marks(assignment, submissions):
-    return exercises.grade(assignment, submissions)
+def all_released(tmp_path_factory):
+    """The student versions, {assignment: notebook}."""
+    out = tmp_path_factory.mktemp("release")
+    exercises.release(out)
+    return {name: nbformat.read(out / name / f"{name}.ipynb", as_version=4) for name in exercises.assignments()}
+
+
+@pytest.fixture(scope="module")
+def all_submissions(all_released):
+    """{(assignment, student): notebook}."""
+    return {(assignment, student): notebook for assignment, released in all_released.items()
+            for student, notebook in hand_in(assignment, released).items()}
+
+
+@pytest.fixture(scope="module")
+def all_marks(all_submissions):
+    """{(assignment, student): marks}, from one course for all, since making one takes seconds."""
+    return exercises.grade(all_submissions)
+
+
+@pytest.fixture(scope="module", params=exercises.assignments())
+def assignment(request):
+    return request.param
+
+
+@pytest.fixture
+def source(assignment):
+    return read_source(assignment)
+
+
+@pytest.fixture
+def released(assignment, all_released):
+    return all_released[assignment]
+
+
+@pytest.fixture
+def marks(assignment, all_marks):
+    return {student: all_marks[assignment, student] for student in STUDENTS}
 
 
 def test_student_version_is_a_valid_notebook_without_answers(source, released):
@@ -179,13 +421,13 @@ def test_right_answers_get_full_points(marks, student):
         assert mark.score == mark.max_score > 0 and not mark.error, f"{task}: {mark}"
 
 
-@pytest.mark.parametrize("student", ["solution", "wrong where unseen"])
-def test_only_hidden_tests_tell_these_apart(submissions, student, tmp_path):
-    nbformat.write(submissions[student], tmp_path / "filled.ipynb")
+def test_only_hidden_tests_catch_what_is_wrong_where_unseen(assignment, all_submissions, tmp_path):
+    nbformat.write(all_submissions[assignment, "wrong where unseen"], tmp_path / "filled.ipynb")
     assert validate(tmp_path / "filled.ipynb") == "Success! Your notebook passes all the tests.\n"
 
 
-def test_release_writes_what_is_missing_and_keeps_work(assignment, tmp_path):
+def test_release_writes_what_is_missing_and_keeps_work(tmp_path):
+    assignment = exercises.assignments()[0]
     path = tmp_path / assignment / f"{assignment}.ipynb"
     path.parent.mkdir()
     path.write_text("an evening's work")

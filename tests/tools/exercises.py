@@ -77,15 +77,15 @@ def release(out=RELEASE):
         return {target: put(path, target) for path, target in zip(fresh, targets)}
 
 
-def grade(assignment, notebooks):
-    """Autograde `notebooks`, {student: notebook}, and return {student: {id of the grade cell: Mark}}."""
+def grade(notebooks):
+    """Autograde `notebooks`, {(assignment, student): notebook}; return {(assignment, student): {grade id: Mark}}."""
     with course() as (api, root):
-        for student, notebook in notebooks.items():
+        for (assignment, student), notebook in notebooks.items():
             path = root / "submitted" / student / assignment / f"{assignment}.ipynb"
             path.parent.mkdir(parents=True)
             nbformat.write(notebook, path)
             succeed(api.autograde(assignment, student))
-        return {student: marks(api, root, assignment, student) for student in notebooks}
+        return {key: marks(api, root, *key) for key in notebooks}
 
 
 def marks(api, root, assignment, student):

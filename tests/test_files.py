@@ -1,0 +1,203 @@
+"""Files from strangers are read whole or refused by name, and what goes wrong leaves nothing behind."""
+import errno
+import hashlib
+import http.server
+import io
+import stat
+import threading
+import zipfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llmrec import files
+from llmrec.files import fetch, read_csv, read_member, read_table, split_rows, write_whole
+
+RATINGS = b"userId,movieId,rating,timestamp\n" + b"1,2,3.5,978300760\n" * 50
+
+
+def refusal(call, kind=ValueError):
+    """The message of a refusal of this kind, on one line and without an error from below."""
+    with pytest.raises(Exception) as caught:
+        call()
+    error = caught.value
+    assert type(error) is kind and (error.__suppress_context__ or error.__context__ is None), repr(error)
+    assert "\n" not in str(error) and len(str(error)) < 1000
+    return str(error)
+
+
+def write_zip(path, members, **more):
+    """Write a zip of {name or ZipInfo: content}."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in members.items():
+            packed.writestr(name, content, **more)
+    return path
+
+
+# Tables
+
+@pytest.mark.parametrize("text, part", [
+    ("a,b\n1\n", "line 2 has 1 cells, the first has 2"), ("a,b\n1,2\n1,2,3\n", "line 3 has 3"), ("a\n1,2\n", "line 2"), ("\n\n", "is empty"),
+    ('a,b\n1,"x"y\n', "line 2"), ('a,b\n1,"x\n2,y\n', "line 3"), ('a,b\n1,"x\n2,"y"\n', "line 3"),
+])
+def test_uneven_and_badly_quoted_tables_are_refused(text, part):
+    message = refusal(lambda: split_rows(text, "some.csv"))
+    assert "some.csv" in message and part in message
+
+
+def test_tables_keep_what_they_say():
+    assert split_rows('a,b\r\n"1\n2","say ""hi"""\r\n \r\n5" disk,\r\n', "x") == [["a", "b"], ["1\n2", 'say "hi"'], ['5" disk', None]]
+    assert split_rows('1::"Quoted", and::x\n2::a:b::y', "x", "::") == [["1", '"Quoted", and', "x"], ["2", "a:b", "y"]]
+    assert split_rows("a\n \nb\n", "x") == [["a"], [" "], ["b"]], "in one column a blank cell is a cell"
+    assert "control characters" in refusal(lambda: split_rows("1::a\x1fb\n", "x", "::"))
+
+
+def test_a_file_that_may_be_cut_short_is_noted(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"a,b\n1,2\n1,2")
+    frame, notes = read_csv(tmp_path / "a.csv")
+    assert len(frame) == 2 and notes == ["a.csv does not end with a line break: its last row may be cut short"]
+    assert read_csv("named.csv", b"a,b\n1,2\n")[1] == []
+
+
+def test_a_table_without_a_header_has_the_columns_that_are_expected():
+    assert read_csv("u.data", b"1\t2\n", "\t", ["a", "b"])[0].to_dict("records") == [{"a": "1", "b": "2"}]
+    assert "expected 3: a, b, c" in refusal(lambda: read_csv("u.data", b"1\t2\n", "\t", ["a", "b", "c"]))
+
+
+def test_parquet_text_that_is_not_text_is_refused(tmp_path):
+    """pyarrow reads it; only a later touch of that row would fail."""
+    broken = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe"))
+    pq.write_table(pa.table({"user_id": broken, "item_id": [1, 2]}), tmp_path / "a.parquet")
+    assert "a.parquet" in refusal(lambda: read_table(tmp_path / "a.parquet"))
+
+
+def test_old_import_paths_work():
+    from llmrec import data
+
+    assert (data.read_csv, data.read_table, data.write_whole, data.check_columns) == (read_csv, read_table, write_whole, files.check_columns)
+
+
+# Folders and zips
+
+def test_a_member_is_read_from_a_folder_or_a_zip(tmp_path):
+    (tmp_path / "ratings.csv").write_bytes(RATINGS)
+    packed = write_zip(tmp_path / "a.zip", {"ml/": b"", "ml/ratings.csv": RATINGS, "ml/README.txt": b"", "__MACOSX/ml/._ratings.csv": b"?"})
+    before = sorted(tmp_path.iterdir())
+    assert read_member(tmp_path, "ratings.csv") == read_member(packed, "ratings.csv") == RATINGS
+    assert sorted(tmp_path.iterdir()) == before
+    for path in (tmp_path, packed):
+        message = refusal(lambda: read_member(path, "tags.csv"), FileNotFoundError)
+        assert str(path) in message and "no tags.csv" in message and "ratings.csv" in message
+    assert "there is no folder or zip" in refusal(lambda: read_member(tmp_path / "b.zip", "x"), FileNotFoundError)
+
+
+def link(name):
+    """The entry of a symbolic link, as Info-ZIP writes it."""
+    entry = zipfile.ZipInfo(name)
+    entry.create_system, entry.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    return entry
+
+
+@pytest.mark.parametrize("entry", ["../ratings.csv", "ml/../../x", "/etc/x", "C:/x", "..\\x", "\\x", link("ml/ratings.csv"), link("elsewhere")],
+                         ids=lambda entry: getattr(entry, "filename", entry))
+def test_a_zip_that_leads_out_of_its_folder_is_refused(entry, tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"ml/tags.csv": RATINGS, entry: b"../../secret"})
+    message = refusal(lambda: read_member(path, "tags.csv"))
+    assert "leads out of its folder" in message and str(path) in message and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_zip_that_grows_too_large_is_refused(tmp_path, monkeypatch):
+    path = write_zip(tmp_path / "a.zip", {"ratings.csv": b"\0" * 2_000_000})
+    monkeypatch.setattr(files, "LARGEST", 1_000_000)
+    assert path.stat().st_size < 3_000 and "would grow to 2,000,000 bytes, more than 1,000,000" in refusal(lambda: read_member(path, "ratings.csv"))
+
+
+def test_a_member_longer_or_shorter_than_it_says_is_refused(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"ratings.csv": b"\0" * 2_000_000})
+    for size in (0, 1_000, 3_000_000):
+        data = path.read_bytes().replace((2_000_000).to_bytes(4, "little"), size.to_bytes(4, "little"))
+        (tmp_path / "b.zip").write_bytes(data)
+        assert "not a whole zip" in refusal(lambda: read_member(tmp_path / "b.zip", "ratings.csv"))
+
+
+def test_damaged_zips_are_refused(tmp_path):
+    whole = write_zip(tmp_path / "a.zip", {"ratings.csv": RATINGS}).read_bytes()
+    path = tmp_path / "b.zip"
+    for data in (b"", b"no zip", whole[:-10], whole[:len(whole) // 2], whole[:60] + bytes([whole[60] ^ 4]) + whole[61:]):
+        path.write_bytes(data)
+        message = refusal(lambda: read_member(path, "ratings.csv"))
+        assert str(path) in message and "not a whole zip" in message
+    write_zip(path, {"1/ratings.csv": RATINGS, "2/ratings.csv": RATINGS})
+    assert "2 files ratings.csv" in refusal(lambda: read_member(path, "ratings.csv"))
+
+
+# Writing and fetching
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_whole(tmp_path / "a" / "b", b"old")
+    def full(self, data):
+        self.open("wb").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(files.Path, "write_bytes", full)
+    with pytest.raises(OSError):
+        write_whole(tmp_path / "a" / "b", b"new")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"] and (tmp_path / "a" / "b").read_bytes() == b"old"
+
+
+@pytest.fixture
+def serve():
+    """A server on this machine: `serve(path)` is an address; /half breaks off, /missing is not there; `serve.asked` counts."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            serve.asked += 1
+            self.send_response(404 if "missing" in self.path else 200)
+            self.send_header("Content-Length", str(len(RATINGS)))
+            self.end_headers()
+            self.wfile.write(RATINGS[:100] if "half" in self.path else RATINGS)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    serve = lambda path: f"http://127.0.0.1:{server.server_port}/{path}"
+    serve.asked = 0
+    yield serve
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256", None])
+def test_a_file_is_fetched_once(algorithm, serve, tmp_path, capfd):
+    checksum = algorithm and f"{algorithm}:{hashlib.new(algorithm, RATINGS).hexdigest()}"
+    paths = {fetch(serve("ratings.csv"), checksum, tmp_path) for _ in range(3)}
+    assert serve.asked == 1 and [path.read_bytes() for path in paths] == [RATINGS] and list(tmp_path.iterdir()) == list(paths)
+    assert capfd.readouterr() == ("", ""), "no bar and no log where there is no terminal"
+
+
+def test_a_damaged_copy_is_fetched_again(serve, tmp_path):
+    checksum = "sha256:" + hashlib.sha256(RATINGS).hexdigest()
+    fetch(serve("ratings.csv"), checksum, tmp_path).write_bytes(RATINGS[:-5])
+    assert fetch(serve("ratings.csv"), checksum, tmp_path).read_bytes() == RATINGS and serve.asked == 2
+
+
+def test_a_failed_download_leaves_nothing(serve, tmp_path):
+    cases = [("half", None, ConnectionError, "did not come"), ("missing", None, ConnectionError, "404"), ("a", "sha256:" + "0" * 64, ValueError, "checksum sha256:0000"),
+             ("a", "md5:" + "0" * 32, ValueError, "checksum md5:0000")]
+    for path, checksum, kind, part in cases:
+        message = refusal(lambda: fetch(serve(path), checksum, tmp_path), kind)
+        assert part in message and serve(path) in message and "path=..." in message and list(tmp_path.iterdir()) == []
+    for url in ("http://127.0.0.1:9/a.zip", "no address", "http://nowhere.invalid/a.zip"):
+        assert "path=..." in refusal(lambda: fetch(url, folder=tmp_path), ConnectionError) and list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(serve, tmp_path, monkeypatch):
+    class Full(io.FileIO):
+        def write(self, data):
+            super().write(data[:10])
+            raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("pooch.downloaders.open", lambda path, mode: Full(path, "w"), raising=False)
+    with pytest.raises(OSError, match="No space left on device; nothing was kept; .*path=") as caught:
+        fetch(serve("a"), folder=tmp_path)
+    assert caught.value.errno == errno.ENOSPC and list(tmp_path.iterdir()) == []
