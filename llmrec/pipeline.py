@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .data import Dataset, load_interactions, load_movielens, write_whole
 from .encoding import TextEncoder
 from .evaluation import Report, evaluate
-from .neighbours import Popularity, Random
+from .recommenders import Popularity, Random
 from .preprocessing import check_template, clean_items
 from .profiles import PROFILES, SIMILARITIES, ProfileRecommender, choose
 from .ranking import recommend_with_probability

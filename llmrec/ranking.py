@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from scipy.special import log_softmax
 
 from .evaluation import score_blocks, top_k
-from .neighbours import Recommender, lists_to_frame
+from .recommenders import Recommender, lists_to_frame
 
 # %% ../nbs/11_ranking.ipynb #881f366b
 def check_scores(

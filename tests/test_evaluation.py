@@ -14,7 +14,7 @@ from llmrec.data import make_dataset
 from llmrec.evaluation import (Report, bootstrap_interval, bootstrap_means, compare, draw_negatives, evaluate, holm, item_slices, score_blocks,
                                slice_report, tune)
 from llmrec.metrics import ACCURACY, ndcg_at_k
-from llmrec.neighbours import Popularity, Random
+from llmrec.recommenders import Popularity, Random
 from llmrec.splitting import Split, item_cold, temporal
 
 

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 
 from llmrec.data import Dataset, make_dataset
 from llmrec.leakage import audit, future_rows, leaked_pairs, model_knowledge, moved_likes, time_in_ids
-from llmrec.neighbours import Popularity, Random
+from llmrec.recommenders import Popularity, Random
 from llmrec.splitting import PROTOCOLS, label_last, make_split, ordered_likes, share_of_likes
 
 PAIRS, FUTURE, TEXT, TIES, IDS = "test pairs in training", "items from the future", "user text from test rows", "unstable ties", "ids that carry time"

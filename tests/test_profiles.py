@@ -15,9 +15,9 @@ from llmrec import preprocessing, profiles
 from llmrec.data import make_dataset
 from llmrec.encoding import TextEncoder
 from llmrec.evaluation import evaluate
-from llmrec.neighbours import load_recommender
+from llmrec.recommenders import load_recommender
 from llmrec.preprocessing import item_text
-from llmrec.profiles import ProfileRecommender, mean_profile, similar_items
+from llmrec.profiles import ProfileRecommender, mean_profile
 from llmrec.similarity import cosine
 from llmrec.splitting import temporal
 
@@ -73,7 +73,7 @@ def functions(module):
 
 def test_no_function_that_makes_a_profile_receives_a_split():
     makers = functions(profiles) | {"item_text": preprocessing.item_text}
-    assert {"mean_profile", "ProfileRecommender.fit", "ProfileRecommender.score_history", "similar_items", "item_text"} <= set(makers)
+    assert {"mean_profile", "ProfileRecommender.fit", "ProfileRecommender.score_history", "item_similarity", "item_text"} <= set(makers)
     for name, function in makers.items():
         for parameter in inspect.signature(function).parameters.values():
             told = f"{parameter.name} {parameter.annotation}".lower()
@@ -142,7 +142,7 @@ def test_similar_items(model):
     np.fill_diagonal(S, -np.inf)
     assert (table["rank"].to_numpy() == np.tile(range(1, 7), len(ids))).all() and (table.item_id != table.similar_item_id).all()
     assert np.allclose(table.score.to_numpy().reshape(-1, 6), -np.sort(-S, axis=1)[:, :6], atol=1e-6)
-    assert similar_items(model, ids[0], k=6).equals(table[:6]) and len(model.similar_items(ids[0], k=1000)) == len(ids) - 1
+    assert model.similar_items(ids[0], k=6).equals(table[:6]) and len(model.similar_items(ids[0], k=1000)) == len(ids) - 1
     with pytest.raises(ValueError, match="item_ids: unknown 'x'"):
         model.similar_items(["x"])
     with pytest.raises(ValueError, match="k: got 0"):

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 
-from llmrec.neighbours import Popularity, Random
+from llmrec.recommenders import Popularity, Random
 from llmrec.ranking import nll, recommend_with_probability, softmax
 
 SCORES = st.tuples(st.integers(1, 6), st.integers(1, 9)).flatmap(
