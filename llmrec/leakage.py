@@ -7,7 +7,7 @@ __all__ = ['TIME_CUTS', 'leaked_pairs', 'future_rows', 'moved_likes', 'time_in_i
            'judge_rows', 'judge_model', 'audit']
 
 # %% ../nbs/03a_leakage.ipynb #47fae373
-import warnings
+import html, warnings
 from dataclasses import dataclass
 
 import numpy as np, pandas as pd
@@ -23,9 +23,10 @@ from .splitting import PROTOCOLS, Split
 def leaked_pairs(
     split:Split,     # any protocol
 )->pd.DataFrame:     # rows that a model learns from and is asked for
-    "Training rows that are held-out pairs, or of items that are held out as a whole."
+    "Rows of the training or validation part that are held-out pairs, or of items that are held out as a whole."
     found = []
-    for seen, hidden, candidates in ((split.fit, split.test, split.candidates), (split.train, split.validation, split.validation_candidates)):
+    for seen, hidden, candidates in ((split.fit, split.test, split.candidates), (split.train, split.test, split.candidates),
+                                     (split.validation, split.test, split.candidates), (split.train, split.validation, split.validation_candidates)):
         rows, asked = (pd.MultiIndex.from_frame(part.interactions[["user_id", "item_id"]]) for part in (seen, hidden))
         new = seen.item_ids[candidates] if len(candidates) < seen.n_items else []
         found.append(seen.interactions[rows.isin(asked) | rows.get_level_values("item_id").isin(new)])
@@ -50,7 +51,7 @@ TIME_CUTS = ("temporal", "leave_one_out", "global_time")
 def moved_likes(
     split:Split,     # one of TIME_CUTS
 )->pd.DataFrame:     # user_id, item_id, part before and after
-    "Likes that land in another part when the protocol cuts the same rows again in another order."
+    "Likes that lie in another part than where the protocol puts them when it cuts the same rows again."
     def label(split):
         parts = ((name, getattr(split, name).interactions) for name in ("train", "validation", "test"))
         labels = pd.concat([rows.assign(part=name) for name, rows in parts]).drop_duplicates(["user_id", "item_id"])
@@ -127,7 +128,7 @@ class Audit:
         return "\n".join([f"Audit of {self.split}", *lines])
 
     def _repr_html_(self):
-        with pd.option_context("display.max_colwidth", None): return f"<p>Audit of {self.split}</p>{self.checks.to_html()}"
+        with pd.option_context("display.max_colwidth", None): return f"<p>Audit of {html.escape(self.split)}</p>{self.checks.to_html()}"
 
 # %% ../nbs/03a_leakage.ipynb #4566c847
 def judge_rows(
@@ -141,7 +142,8 @@ def judge_rows(
 def judge_model(
     known:pd.DataFrame,  # from `model_knowledge`
 )->tuple:                # result, found (users whose test likes fall), evidence
-    "Failed if the test likes fall, by more than three standard errors, in either experiment."
+    "Failed if the test likes fall, by more than three standard errors, in either experiment; one user is too few to tell."
+    if len(known) < 2: return "not checked", 0, f"{len(known)} user has likes in both fit and test; two are needed for a standard error"
     falls = pd.DataFrame({"a refit on split.fit": known.as_given - known.refitted, "exchanged user ids": known.refitted - known.renamed})
     error = falls.std() / np.sqrt(len(falls))
     guilty = falls.columns[falls.mean() > np.maximum(3 * error, 1e-6)]
@@ -162,7 +164,7 @@ def audit(
     if not isinstance(split, Split): raise TypeError(f"split: got {type(split).__name__}; give a Split, as the functions in PROTOCOLS make it")
     rho = time_in_ids(split)
     timed = rho[rho.abs() >= .3]
-    ties = judge_rows(moved_likes(split), "likes change their part when the rows come in another order") if split.name in TIME_CUTS else (
+    ties = judge_rows(moved_likes(split), "likes lie in another part than in the protocol's own cut of the same rows") if split.name in TIME_CUTS else (
         "not checked", 0, f"{split.name!r} is not one of {', '.join(TIME_CUTS)}: no known cut in time that ties could move")
     checks = {
         "test pairs in training": judge_rows(leaked_pairs(split), "training rows are held-out pairs, or of held-out items"),

@@ -44,14 +44,16 @@ class Split:
     fit: Dataset            # train + validation: what the final model learns from
     candidates: np.ndarray  # (n_candidates,) int, item codes that may be recommended in the test
     validation_candidates: np.ndarray  # the same for validation
-    hash: str = field(init=False)  # of all ids in train, validation and test, and of the candidates if they are not all items
+    hash: str = field(init=False)  # of the name, the ids of users and items, the rows of all four parts and the candidates
 
     def __post_init__(self):
         digest = hashlib.sha256(self.name.encode())
-        for part in (self.train, self.validation, self.test):
-            digest.update(part.interactions[["user_id", "item_id"]].sort_values(["user_id", "item_id"]).to_csv(index=False, lineterminator="\n").encode())
-        for codes in (self.candidates, self.validation_candidates):
-            if len(codes) < self.train.n_items: digest.update(np.asarray(codes, dtype="<i8").tobytes())
+        for ids in (self.train.users, self.train.item_ids): digest.update("\n".join(map(str, ids)).encode())
+        for part in (self.train, self.validation, self.test, self.fit):
+            rows = part.interactions.filter(["user_id", "item_id", "rating", "timestamp"]).sort_values(["user_id", "item_id"])
+            numbers = {column: rows[column].astype("float64") for column in ("rating", "timestamp") if column in rows}
+            digest.update(rows.assign(**numbers).to_csv(index=False, lineterminator="\n").encode())
+        for codes in (self.candidates, self.validation_candidates): digest.update(np.asarray(codes, dtype="<i8").tobytes())
         object.__setattr__(self, "hash", digest.hexdigest()[:16])
 
     def __repr__(self):

@@ -270,6 +270,11 @@ def test_sampled_negatives_are_what_they_should_be(small):
     assert np.abs(shares - expected)[free].max() < 5 * (.25 / 400)**.5
 
 
+def test_a_sample_is_known_by_its_seed(small):
+    a, b, c = (evaluate(Popularity(), small, sampled_negatives=5, rng=rng).meta["sample_seed"] for rng in (0, 0, 1))
+    assert a == b != c and evaluate(Popularity(), small).meta["sample_seed"] is None
+
+
 def test_a_sampled_report_is_stamped(split):
     full, sampled = evaluate(Popularity(), split), evaluate(Popularity(), split, sampled_negatives=100)
     assert sampled.meta["sampled_negatives"] == 100 and full.meta["sampled_negatives"] is None
@@ -372,6 +377,8 @@ def test_holm_is_the_step_down_rule(p):
 
 def test_reports_that_do_not_match_are_refused():
     a = made(np.zeros(5))
+    with pytest.raises(ValueError, match="differ in sample_seed"):
+        compare({"a": made(np.zeros(5), sampled_negatives=9, sample_seed=0), "b": made(np.zeros(5), sampled_negatives=9, sample_seed=1)})
     for other, message in ((made(np.zeros(5), hash="x"), "differ in hash"), (made(np.zeros(5), stage="validation"), "differ in stage"),
                            (made(np.zeros(5), sampled_negatives=100), "differ in sampled_negatives"), (made(np.zeros(4)), "differ in users")):
         with pytest.raises(ValueError, match=f"^reports: 'b' and 'a' {message}"):
@@ -380,6 +387,14 @@ def test_reports_that_do_not_match_are_refused():
         compare({"a": a})
     with pytest.raises(ValueError, match="^metric: got 'auc', which report 'a' lacks"):
         compare({"a": a, "b": a}, metric="auc")
+
+
+def test_few_users_are_called_few():
+    with pytest.warns(UserWarning, match="^reports: 19 users are too few"):
+        compare({"a": made(np.zeros(19)), "b": made(np.ones(19))})
+    assert "only 19 users" in made(np.zeros(19)).title and "only" not in made(np.zeros(20)).title
+    with pytest.raises(ValueError, match="^values: hold no users"):
+        bootstrap_interval(np.empty((0, 3)))
 
 
 def test_the_bootstrap_of_many_users_stays_small():

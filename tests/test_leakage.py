@@ -99,6 +99,20 @@ def test_pairs_in_training_are_found(split):
     assert f"item_id {rows.item_id.iloc[0]}, user_id {rows.user_id.iloc[0]}" in report.checks.evidence[PAIRS]
 
 
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_test_rows_in_one_part_alone_are_found(split, part):
+    rows = split.test.interactions.iloc[[5, 70]]
+    assert len(leaked_pairs(replace(split, **{part: with_more(getattr(split, part), rows)}))) == 2
+
+
+def test_one_user_is_too_few_to_judge_a_model():
+    rows = [(u, i, 5, i) for u in range(2) for i in range(10)]
+    split = PROTOCOLS["temporal"](make_dataset(pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])))
+    alone = replace(split, test=split.test.take(np.flatnonzero(split.test.interactions.user_id == 0)))
+    report = audit(alone, Overlap().fit(split.fit))
+    assert report.checks.result[TEXT] == "not checked" and "1 user has likes" in report.checks.evidence[TEXT]
+
+
 def test_one_dislike_of_a_held_out_film_is_found(splits, movielens):
     split = splits["item_cold"]
     new = split.fit.item_ids[split.candidates]
@@ -166,7 +180,7 @@ def test_the_report_shows_all_its_evidence(split):
     report = audit(split)
     for text in report.checks.evidence:
         assert text in repr(report) and text in report._repr_html_()
-    assert "temporal (f4da5ba1c9ad5a63)" in repr(report) and list(report.checks.columns) == ["result", "found", "evidence"]
+    assert "temporal (398ec88529a70e11)" in repr(report) and list(report.checks.columns) == ["result", "found", "evidence"]
 
 
 def test_wrong_calls_are_refused(movielens, split):

@@ -280,3 +280,21 @@ def test_serendipity_equals_a_plain_loop_and_stays_below_precision(case, data):
 def test_unknown_codes_are_refused():
     with pytest.raises(ValueError, match="^topk: holds item code 9, but there are 3 items"):
         novelty(np.array([[0, 9]]), np.ones(3), 2)
+
+
+def test_faulty_lists_are_refused():
+    truth = matrix([{0}, {1}], 3)
+    with pytest.raises(ValueError, match="^topk: holds item code 3, but there are 3 items"):
+        find_hits(np.array([[0, 1], [0, 3]]), truth)
+    with pytest.raises(ValueError, match="^topk: list 1 holds item code 2 twice"):
+        recall_at_k(np.array([[0, 1, -1], [2, 1, 2]]), truth, 3)
+    assert not find_hits(np.array([[-1, -1], [2, -1]]), truth).any(), "an empty place may come twice"
+    for metric in (catalogue_coverage, gini):
+        with pytest.raises(ValueError, match="^n_candidates: got 2, but the lists hold 3 items"):
+            metric(np.array([[0, 1], [2, 1]]), 2)
+
+
+def test_top_k_of_whole_numbers_and_of_nothing():
+    assert top_k(np.array([[3, 0, 255, 255, 7]], dtype="uint8"), 3).tolist() == [[2, 3, 4]]
+    assert top_k(np.array([[True, False, True]]), 2).tolist() == [[0, 2]]
+    assert top_k(np.empty((2, 0), dtype="float32"), 3).tolist() == [[-1] * 3] * 2
