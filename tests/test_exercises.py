@@ -250,11 +250,10 @@ def find_leaks(train, test, profiles):  # one moment for everybody
              "profile": any(set(items) - known.get(user, set()) for user, items in profiles.items())}
     return {name for name, is_found in found.items() if is_found}""",
         """\
-def find_leaks(train, test, profiles):  # a profile may hold what is in neither part
-    first = test.groupby("user_id").timestamp.min()
+def find_leaks(train, test, profiles):  # a pair at another time; the first row for the first like; a profile of neither part
+    first = test.groupby("user_id").timestamp.first()
     hidden = set(zip(test.user_id, test.item_id))
-    found = {"pair": len(train.merge(test, on=["user_id", "item_id"])),
-             "future": (train.timestamp > train.user_id.map(first)).any(),
+    found = {"pair": len(train.merge(test)), "future": (train.timestamp > train.user_id.map(first)).any(),
              "profile": any((user, item) in hidden for user, items in profiles.items() for item in items)}
     return {name for name, is_found in found.items() if is_found}""",
         """\
