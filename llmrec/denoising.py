@@ -51,11 +51,11 @@ def fill_missing(
     check_columns(frame, [column] + ([by] if by and how != "delete" else []) + (["timestamp"] if how == "interpolate" else []), "frame")
     missing = frame[column].isna().to_numpy(bool)
     count = f"{missing.sum():,} of {len(frame):,} values of {column} missing"
-    if not missing.any(): return frame.copy(), []
     if missing.all(): raise ValueError(f"column {column!r}: no value is known; remove the column")
-    if how == "delete": return frame[~missing], [f"{count}: rows deleted"]
     middle, values = how.replace("interpolate", "mean"), np.full(len(frame), np.nan)
     values[~missing] = check_number(frame[column][~missing], column)
+    if not missing.any(): return frame.copy(), []
+    if how == "delete": return frame[~missing], [f"{count}: rows deleted"]
     groups = pd.Series(values).groupby(frame[by].to_numpy() if by else np.zeros(len(frame)))
     filled = groups.transform(middle).to_numpy(copy=True)
     if how == "interpolate":
@@ -102,7 +102,7 @@ def drop_bursts(
     burst = np.empty(len(order), bool)
     burst[order] = edges.cumsum()[:-1] > 0
     n_users = data.interactions.user_id[burst].nunique()
-    notes = [f"more than {most} interactions within {seconds:g} s: {burst.sum():,} of {n_users:,} users dropped"] if burst.any() else []
+    notes = [f"more than {most} interactions within {seconds:g} s: {burst.sum():,} interactions of {n_users:,} users dropped"] if burst.any() else []
     return Dataset(data.interactions[~burst], data.items, data.users, (*data.notes, *notes))
 
 # %% ../nbs/02a_denoising.ipynb #9b84d4f2

@@ -42,12 +42,13 @@ def tfidf(
 
 # %% ../nbs/02b_features.ipynb #1bc7bec3
 def keywords(
-    weights:csr_matrix,  # (n, n_words) TF-IDF weights
+    weights:csr_matrix,  # (n, n_words) TF-IDF weights, sparse or dense
     words:list[str],     # (n_words,) the words of the columns
     k:int=3,             # keywords of each row, at most
 )->list[list[str]]:      # for each row, its words of largest positive weight, ties in the order of the columns
     "The keywords of each text; raises `ValueError` if `k` is below 1 or `words` does not fit."
     if not k >= 1: raise ValueError(f"k: got {k!r}; give at least 1")
+    weights = csr_matrix(weights)
     if weights.shape[1] != len(words): raise ValueError(f"words: got {len(words):,} words for {weights.shape[1]:,} columns; give both results of tfidf")
     found = []
     for start, end in zip(weights.indptr[:-1], weights.indptr[1:]):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'split_rows', 'check_columns', 'read_csv', 'read_parquet', 'read_table', 'find_member', 'read_member',
-           'write_whole', 'fetch']
+           'write_whole', 'check_has_end', 'fetch']
 
 # %% ../nbs/00_files.ipynb #a7524d46
 import csv, io, os, stat, sys, zipfile
@@ -63,12 +63,16 @@ def read_csv(
     columns:list[str]|None=None, # names of the columns of a file without a header line
     encoding:str="utf-8-sig",    # tried first; the second try is Latin-1
 )->tuple[pd.DataFrame,list[str]]:  # every column as text, dtype object, and notes on the encoding and the end
-    "Read a text table without guessing types; refuses binary files, doubled column names and rows of uneven length."
+    """Read a text table without guessing types; refuses binary files, doubled column names and rows of uneven length.
+
+    Cells that hold a line break are kept and counted in the notes."""
     raw, notes = Path(path).read_bytes() if raw is None else raw, []
     try: text = raw.decode(encoding)
     except UnicodeDecodeError: text, notes = raw.decode("latin-1"), [f"{Path(path).name} is not UTF-8: read as Latin-1"]
     if "\0" in text: raise ValueError(f"path: {path} holds NUL bytes, so it is not plain text; save it as CSV in UTF-8")
     rows = split_rows(text, path, separator)
+    if (broken := [cell for row in rows for cell in row if cell and ("\n" in cell or "\r" in cell)]):
+        notes.append(f"{len(broken):,} cells of {Path(path).name} hold line breaks, the first {broken[0][:40]!r}: kept; if they are rows, a quotation mark is out of place")
     if not text.endswith(("\n", "\r")): notes.append(f"{Path(path).name} does not end with a line break: its last row may be cut short")
     if columns is None: columns, rows = ["" if name is None else name for name in rows[0]], rows[1:]
     elif len(columns) != len(rows[0]):
@@ -122,7 +126,7 @@ def find_member(
             raise ValueError(f"path: {path} holds {member.filename[:80]!r}, which leads out of its folder; nothing was read; get it from its publisher")
     if (size := sum(member.file_size for member in members)) > LARGEST:
         raise ValueError(f"path: {path} would grow to {size:,} bytes, more than {LARGEST:,}; nothing was read; unpack it yourself and give the folder")
-    found = [member for member in members if PurePosixPath(member.filename).name == name and not member.is_dir()]
+    found = [member for member in members if PurePosixPath(member.filename.replace("\\", "/")).name == name and not member.is_dir()]
     if not found: raise FileNotFoundError(f"path: {path} holds no {name}, but {', '.join(m.filename for m in members)[:200]!r}; is it another release?")
     if len(found) > 1: raise ValueError(f"path: {path} holds {len(found)} files {name}; unpack it and give one folder")
     return found[0]
@@ -162,13 +166,25 @@ def write_whole(
     temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         temporary.write_bytes(data)
+        with temporary.open("rb+") as file: os.fsync(file.fileno())
         os.replace(temporary, path)
     finally: temporary.unlink(missing_ok=True)
 
 # %% ../nbs/00_files.ipynb #4f79559d
+def check_has_end(
+    response,  # a `requests.Response`, before its body is read
+    **more,    # what else requests passes to a hook
+)->None:
+    "Refuse an answer whose end could not be told from a broken connection; raises a `requests.RequestException`."
+    import requests
+    ends = {"content-length", "transfer-encoding"} & {name.lower() for name in response.headers}
+    if not (ends or response.is_redirect):
+        raise requests.exceptions.InvalidHeader("the server does not say how long it is, so half of it could pass for the whole; give its checksum")
+
+# %% ../nbs/00_files.ipynb #486402cd
 def fetch(
     url:str,                    # http or https address of one file
-    checksum:str|None=None,     # "sha256:..." or "md5:..." of the file; None: it has no fixed content
+    checksum:str|None=None,     # "sha256:..." or "md5:..." of the file; None: it has no fixed content, and the server must say how long it is
     folder:str|Path|None=None,  # where to keep it; None: the user's cache folder
 )->Path:                        # the file, whole
     """Download a file once and keep it; a bar shows progress on a terminal.
@@ -179,7 +195,7 @@ def fetch(
     folder = Path(folder or user_cache_path("llmrec") / "downloads")
     remedy = "nothing was kept; download it in a browser and give the file as path=..."
     pooch.get_logger().setLevel("WARNING")
-    bring = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**20)
+    bring = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**20, hooks={} if checksum else {"response": check_has_end})
     try: return Path(pooch.retrieve(url, checksum, path=folder, downloader=bring))
     except requests.RequestException as error:
         raise ConnectionError(f"url: {url} did not come: {type(error).__name__}: {str(error)[:200]}; {remedy}") from None

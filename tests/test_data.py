@@ -187,10 +187,57 @@ def test_ids_with_spaces_are_trimmed_and_counted(load):
     assert data.users.tolist() == ["ann", "bo"] and count(data, "spaces around their user_id") == 2
 
 
+@pytest.mark.parametrize("dtype", [object, "str", "string", "category"])
+@pytest.mark.parametrize("column", ["user_id", "item_id"])
+def test_ids_that_become_one_by_trimming_are_counted_whatever_their_type(column, dtype):
+    ids = pd.Series(["x", " x", "x\u3000", "y", "y "], dtype=dtype)
+    data = make_dataset(pd.DataFrame({"user_id": range(5), "item_id": range(5)}).assign(**{column: ids}))
+    assert data.notes == (f"3 rows with spaces around their {column}: trimmed, 3 ids are the same as another now",)
+    alone = make_dataset(pd.DataFrame({"user_id": range(2), "item_id": range(2)}).assign(**{column: pd.Series(["x", " y"], dtype=dtype)}))
+    assert alone.notes == (f"1 rows with spaces around their {column}: trimmed",)
+
+
+def test_item_ids_with_spaces_in_the_items_table_are_counted():
+    assert count(make_dataset(table(item_id=["a", "b"]), pd.DataFrame({"item_id": ["a ", "b"]})), "spaces around their item_id") == 1
+
+
 def test_items_that_are_described_in_several_ways_are_counted(load):
-    data = load("user_id,item_id,title\n1,7,Ikiru\n2,7,To Live\n3,8,Ran\n4,8,Ran\n5,9,\n6,9,Dodesukaden\n")
-    assert data.items.title.tolist()[:2] == ["Ikiru", "Ran"]
+    data = load("user_id,item_id,title\n1,7,Ikiru\n2,7,To Live\n3,8,Ran\n4,8,Ran\n5,9, \n6,9,Dodesukaden\n7,9,Dodes'ka-den\n")
+    assert data.items.title.tolist() == ["Ikiru", "Ran", "Dodesukaden"], "the first that has a title"
     assert count(data, "several ways") == 2, "items 7 and 9"
+    assert "several ways: the first kept" in str(load("user_id,item_id,year\n1,7,1952\n2,7,1953\n"))
+
+
+@pytest.mark.parametrize("titles, kept", [
+    ([1984, None], ["1984", ""]), ([1984., 8.5], ["1984", "8.5"]), ([300, "Ran"], ["300", "Ran"]), (pd.array([1984, None], "Int64"), ["1984", ""]),
+    (np.array([1917, 2012], "float32"), ["1917", "2012"]), ([float("inf"), None], ["inf", ""]), (pd.Categorical(["Ran", None]), ["Ran", ""]),
+])
+def test_titles_that_are_numbers_stay_as_they_are_written(titles, kept):
+    assert make_dataset(table(title=titles)).items.title.tolist() == kept
+
+
+def test_columns_that_are_not_used_are_noted_with_what_they_may_mean(load):
+    data = load("user_id,item_id,Rating, Time Stamp,mood\n1,2,3,4,x\n", "item_id,genre,director\n2,Drama,Ozu\n")
+    assert data.notes[:2] == ("3 columns of interactions are not used: 'Rating' (did you mean 'rating'? then rename it), ' Time Stamp' (did you mean 'timestamp'? then rename it), 'mood'",
+                              "2 columns of items are not used: 'genre' (did you mean 'genres'? then rename it), 'director'")
+    assert load("user_id,item_id,rating,timestamp,event,title,genres,year,description\n1,2,5,4,seen,A,B,1999,C\n").notes == ()
+    assert "did you mean" not in str(load("user_id,item_id,rating,Rating\n1,2,5,4\n"))
+
+
+@pytest.mark.parametrize("ratings, noted", [([1, 3.5], True), ([1, 4], False), ([0, 1], True)])
+def test_ratings_without_a_like_are_noted(ratings, noted):
+    data = make_dataset(table(rating=ratings))
+    assert [note for note in data.notes if note.startswith(f"0 likes: the highest rating is {max(ratings):g}")] == list(data.notes) and bool(data.notes) == noted
+    assert (data.matrix().nnz == 0) == noted
+
+
+@pytest.mark.parametrize("timestamp", [1_700_000_000_000, 1_700_000_000_000_000, 1e11 + 1])
+def test_milliseconds_are_refused(timestamp, tmp_path):
+    message = refusal(lambda: make_dataset(table(timestamp=[5, timestamp])))
+    assert "'timestamp'" in message and "row 2" in message and "divide milliseconds by 1,000" in message
+    (tmp_path / "tags.csv").write_text(f"userId,movieId,tag,timestamp\n2,20,x,{timestamp}\n")
+    assert "divide milliseconds" in refusal(lambda: load_tags(tmp_path))
+    assert make_dataset(table(timestamp=[5, 10**11])).interactions.timestamp.max() == 10**11
 
 
 rows = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 10), st.integers(0, 3)), min_size=1, max_size=30)

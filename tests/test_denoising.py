@@ -59,6 +59,18 @@ def test_faulty_calls_of_fill_missing_are_refused(change, message):
         fill_missing(**(dict(frame=TABLE, column="rating") | change))
 
 
+@pytest.mark.parametrize("how", ["delete", "mean", "median", "interpolate"])
+@pytest.mark.parametrize("ratings", [["5", "one", None, "2", "1", "3"], ["5", "one", "4", "2", "1", "3"]], ids=["with a gap", "without"])
+def test_text_is_refused_by_every_way_of_filling(how, ratings):
+    with pytest.raises(ValueError, match="'rating': 1 of .*row 2: 'one'"):
+        fill_missing(TABLE.assign(rating=ratings), "rating", how)
+
+
+def test_numbers_written_as_text_are_taken():
+    frame = TABLE.assign(rating=["5", None, "1", "2", None, "2"])
+    assert fill_missing(frame, "rating", "mean")[0].rating.tolist() == [5, 3, 1, 2, 2, 2] and fill_missing(frame, "rating")[0].rating.tolist() == ["5", "1", "2", "2"]
+
+
 def test_impossible_values_are_marked_and_counted():
     frame = pd.DataFrame({"rating": ["4", "0.5", "5", "5.1", "-1", "inf", "one", "", None]})
     before = frame.copy()
@@ -80,7 +92,7 @@ def check_step(data, step, drop):
     pd.testing.assert_frame_equal(result.interactions, before[~drop])
     pd.testing.assert_frame_equal(data.interactions, before)
     assert result.users is data.users and result.items is data.items
-    assert len(result.notes) == len(data.notes) + bool(drop.any()) and (not drop.any() or f"{drop.sum():,}" in result.notes[-1])
+    assert len(result.notes) == len(data.notes) + bool(drop.any()) and (not drop.any() or f"{drop.sum():,} interactions" in result.notes[-1])
     assert step(result).notes == result.notes and len(step(result).interactions) == len(result.interactions)
 
 

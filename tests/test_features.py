@@ -1,6 +1,5 @@
 """Features keep to the rows of their items, and say the same as the library or the formula behind them."""
 import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from llmrec.data import load_tags
 from llmrec.features import genre_tags, keywords, sentiment, tfidf
 from llmrec.preprocessing import item_text, text_words
 
@@ -52,7 +52,7 @@ def test_keywords_by_brute_force(texts, k):
     lengths = np.linalg.norm(dense, axis=1)
     assert np.allclose(lengths[lengths > 0], 1) and (lengths > 0).tolist() == [bool(text_words(t)) for t in texts]
     ranked = [sorted(np.flatnonzero(row), key=lambda j: (-row[j], j))[:k] for row in dense]
-    assert keywords(weights, words, k) == [[words[j] for j in row] for row in ranked]
+    assert keywords(weights, words, k) == keywords(dense, words, k) == keywords(weights.tocsc(), words, k) == [[words[j] for j in row] for row in ranked]
 
 
 @settings(max_examples=100, deadline=None)
@@ -81,7 +81,7 @@ def test_faulty_calls_are_refused(call, error, message):
 
 @pytest.mark.skipif("LLMREC_MOVIELENS_DIR" not in os.environ, reason="LLMREC_MOVIELENS_DIR does not name the publisher's ml-latest-small")
 def test_the_publishers_tags_say_what_the_lesson_shows():
-    tags = pd.read_csv(Path(os.environ["LLMREC_MOVIELENS_DIR"]) / "tags.csv", keep_default_na=False).tag.drop_duplicates()
+    tags = load_tags(os.environ["LLMREC_MOVIELENS_DIR"]).tag.drop_duplicates()
     felt = pd.Series(sentiment(tags), index=tags)
     assert (len(felt), round(float((felt == 0).mean()), 2)) == (582, 0.74)
     assert felt["kung fu"] < -.5 and felt["serial killer"] < -.5 and felt["liked the other two better"] > .5

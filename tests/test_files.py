@@ -60,6 +60,16 @@ def test_a_file_that_may_be_cut_short_is_noted(tmp_path):
     assert read_csv("named.csv", b"a,b\n1,2\n")[1] == []
 
 
+@pytest.mark.parametrize("text, n", [('a,b\n1,"x\n2,y\n3,z"\n4,w\n', 1), ('a,b\r1,"x\r2,y"\r"3\n",w\r', 2)])
+def test_balanced_quotation_marks_that_swallow_rows_are_noted(text, n):
+    assert [note for note in read_csv("a.csv", text.encode())[1] if note.startswith(f"{n} cells of a.csv hold line breaks, the first 'x")]
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2,3\n4,5,6\n", "a,b\n1,2,\n4,5,\n", "a\n1,2\n"])
+def test_rows_longer_than_the_header_never_move_into_the_index(text):
+    assert "the first has" in refusal(lambda: read_csv("a.csv", text.encode()))
+
+
 def test_a_table_without_a_header_has_the_columns_that_are_expected():
     assert read_csv("u.data", b"1\t2\n", "\t", ["a", "b"])[0].to_dict("records") == [{"a": "1", "b": "2"}]
     assert "expected 3: a, b, c" in refusal(lambda: read_csv("u.data", b"1\t2\n", "\t", ["a", "b", "c"]))
@@ -90,6 +100,7 @@ def test_a_member_is_read_from_a_folder_or_a_zip(tmp_path):
         message = refusal(lambda: read_member(path, "tags.csv"), FileNotFoundError)
         assert str(path) in message and "no tags.csv" in message and "ratings.csv" in message
     assert "there is no folder or zip" in refusal(lambda: read_member(tmp_path / "b.zip", "x"), FileNotFoundError)
+    assert read_member(write_zip(tmp_path / "c.zip", {"ml\\ratings.csv": RATINGS}), "ratings.csv") == RATINGS, "as some Windows tools write it"
 
 
 def link(name):
@@ -136,25 +147,30 @@ def test_damaged_zips_are_refused(tmp_path):
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     write_whole(tmp_path / "a" / "b", b"old")
-    def full(self, data):
-        self.open("wb").close()
+    def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(files.Path, "write_bytes", full)
-    with pytest.raises(OSError):
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
         write_whole(tmp_path / "a" / "b", b"new")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"] and (tmp_path / "a" / "b").read_bytes() == b"old"
 
 
 @pytest.fixture
 def serve():
-    """A server on this machine: `serve(path)` is an address; /half breaks off, /missing is not there; `serve.asked` counts."""
+    """A server on this machine: `serve(path)` is an address; /half breaks off, /missing is not there, /endless tells no length, /moved leads to it,
+    /chunked sends pieces; `serve.asked` counts."""
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             serve.asked += 1
-            self.send_response(404 if "missing" in self.path else 200)
-            self.send_header("Content-Length", str(len(RATINGS)))
+            self.send_response(404 if "missing" in self.path else 302 if "moved" in self.path else 200)
+            header = {"moved": ("Location", "/ratings.csv"), "endless": None, "chunked": ("Transfer-Encoding", "chunked")}
+            if (pair := header.get(self.path[1:], ("Content-Length", str(len(RATINGS))))):
+                self.send_header(*pair)
             self.end_headers()
-            self.wfile.write(RATINGS[:100] if "half" in self.path else RATINGS)
+            if self.path == "/chunked":
+                self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(RATINGS), RATINGS))
+            elif self.path != "/moved":
+                self.wfile.write(RATINGS[:100] if "half" in self.path else RATINGS)
 
         def log_message(self, *args):
             pass
@@ -174,6 +190,14 @@ def test_a_file_is_fetched_once(algorithm, serve, tmp_path, capfd):
     paths = {fetch(serve("ratings.csv"), checksum, tmp_path) for _ in range(3)}
     assert serve.asked == 1 and [path.read_bytes() for path in paths] == [RATINGS] and list(tmp_path.iterdir()) == list(paths)
     assert capfd.readouterr() == ("", ""), "no bar and no log where there is no terminal"
+
+
+def test_without_a_checksum_the_server_must_say_where_the_file_ends(serve, tmp_path):
+    message = refusal(lambda: fetch(serve("endless"), folder=tmp_path), ConnectionError)
+    assert "does not say how long it is" in message and "give its checksum" in message and list(tmp_path.iterdir()) == []
+    checksum = "sha256:" + hashlib.sha256(RATINGS).hexdigest()
+    for path, known in (("endless", checksum), ("chunked", None), ("moved", None)):
+        assert fetch(serve(path), known, tmp_path / path).read_bytes() == RATINGS
 
 
 def test_a_damaged_copy_is_fetched_again(serve, tmp_path):

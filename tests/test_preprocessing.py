@@ -11,13 +11,14 @@ from llmrec.preprocessing import TEMPLATE, clean_items, clean_text, item_text, t
 
 @pytest.mark.parametrize("text, clean", [
     ("Ame\u0301lie", "Amélie"), ("Tom &amp; Jerry", "Tom & Jerry"), ("<i>Se7en</i><br/>", "Se7en"), ("a<br>b", "a b"),
-    ("a\0b\tc\n d\u3000e", "a b c d e"), (" \n ", ""),
+    ("a\0b\tc\n d\u3000e", "a b c d e"), (" \n ", ""), ('<A HREF="x">b</A><hr />', "b"), ("&#233;&#xe9;&eacute;", "ééé"), ("the tag &lt;i&gt;", "the tag <i>"),
+    ("&amp;lt;i&amp;gt;", "&lt;i&gt;"), ("a\u2060b\u200e\u202ac\u202c\u2066d\u2069\u180e&shy;&ZeroWidthSpace;", "abcd"),
 ])
 def test_what_is_no_text_goes(text, clean):
     assert clean_text(text) == clean
 
 
-@pytest.mark.parametrize("text", ["", "1 < 2 > 0", "I <3 you", "WALL·E", "花样年华", "नमस्ते", "مرحبا", "👩‍🚀", "🩷", "\U00031350", "x" * 100_000, "<" * 100_000])
+@pytest.mark.parametrize("text", ["", "Mission <Impossible>", "Sun&times", "AT&T; R&D", "&notit; &#xyz;", "<3 <items>", "می\u200cخواهم", "1 < 2 > 0", "I <3 you", "WALL·E", "花样年华", "नमस्ते", "مرحبا", "👩‍🚀", "🩷", "\U00031350", "x" * 100_000, "<" * 100_000])
 def test_all_else_stays(text):
     assert clean_text(text) == text, "also what is newer than this Python's Unicode tables"
 
@@ -73,15 +74,22 @@ FILMS = pd.DataFrame({"title": ["Ikiru", "Ran", "", "", "...And God Spoke", "[RE
     (TEMPLATE, ["Ikiru (1952). Genres: Drama, Film-Noir", "Ran", "(1990). Genres: Comedy", "", "...And God Spoke (1993). Genres: Comedy",
                 "[REC] {x} (2007). Genres: Horror"]),
     ("{title}", ["Ikiru", "Ran", "", "", "...And God Spoke", "[REC] {x}"]),
-    ("Film: {title}[, {genres} of {year}]", ["Film: Ikiru, Drama, Film-Noir of 1952", "Film: Ran", "Film: , Comedy of 1990", "Film: ",
+    ("Film: {title}[, {genres} of {year}]", ["Film: Ikiru, Drama, Film-Noir of 1952", "Film: Ran", "Film: , Comedy of 1990", "",
                                             "Film: ...And God Spoke, Comedy of 1993", "Film: [REC] {x}, Horror of 2007"]),
     ("{title}[ {description}]", ["Ikiru", "Ran", "", "", "...And God Spoke", "[REC] {x}"]),
+    ("[{year}. ]{title}", ["1952. Ikiru", "Ran", "1990. ", "", "1993. ...And God Spoke", "2007. [REC] {x}"]),
 ])
 def test_item_text(template, texts):
     before = FILMS.copy()
     assert item_text(FILMS, template) == texts
     assert item_text(FILMS.set_axis([0] * 6), template) == texts, "labels do not matter"
     pd.testing.assert_frame_equal(FILMS, before)
+
+
+def test_whole_numbers_are_written_without_a_point_and_only_the_template_loses_its_beginning():
+    films = pd.DataFrame({"title": ["Se7en", None, None, 1984.0], "year": [1995.0, None, 1990, 1956], "description": ["", "...and then? ", None, ".5 miles"]})
+    assert item_text(films, "{title}[ ({year})][. {description}]") == ["Se7en (1995)", "...and then? ", "(1990)", "1984 (1956). .5 miles"]
+    assert item_text(films, "A film called {title}") == ["A film called Se7en", "", "", "A film called 1984"]
 
 
 def test_every_film_has_its_title_year_and_genres_in_its_text(movielens):

@@ -173,6 +173,16 @@ def expected_rows(folder, kind):
     return tuple(count_rows(files[name], header, separator) if name in files else None for name in names)
 
 
+def swallowed_rows(folder, kind):
+    """Whether quotation marks join lines of a table into one cell, as Python's lenient csv module sees it."""
+    tables = [path.read_bytes() for path in folder.iterdir() if path.suffix == ".csv"] if kind != "parquet" else []
+    if kind == "latest-small zip":
+        with zipfile.ZipFile(folder / "ml.zip") as packed:
+            tables = [packed.read(name) for name in packed.namelist()]
+    rows = (csv.reader(io.StringIO(data.decode("latin-1"), newline="")) for data in tables)
+    return any("\n" in cell or "\r" in cell for table in rows for row in table for cell in row)
+
+
 def counted(data, words):
     """The sum of the counts of the notes that have these words."""
     return sum(int(note.split()[0].replace(",", "")) for note in data.notes if words in note)
@@ -211,6 +221,7 @@ def judge(folder, kind, sound):
     assert len(data.interactions) + counted(data, "repeated (user, item)") == ratings, f"{len(data.interactions)} of {ratings} rows, {data.notes}"
     assert films is None or len(data.items) - counted(data, "not in the items table") == films, f"{len(data.items)} of {films} items, {data.notes}"
     assert data.interactions.notna().all(axis=None) or "event" in data.interactions, "cells are missing"
+    assert not swallowed_rows(folder, kind) or any("hold line breaks" in note for note in data.notes), f"rows became one cell, {data.notes}"
     if set(data.notes) - set(sound.notes):
         return "read with a note"
     return "same table" if same_table(data, sound) else "other values"
