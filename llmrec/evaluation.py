@@ -11,6 +11,7 @@ __all__ = ['FEW_USERS', 'bootstrap_means', 'bootstrap_interval', 'score_blocks',
 import html, sys, time, warnings
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np, pandas as pd
 from rich.progress import track
@@ -104,6 +105,8 @@ class Report:
 def peak_memory(
 )->float|None:  # MiB, None where the system does not say (Windows)
     "The most memory this process has held so far."
+    status = Path("/proc/self/status")  # Linux; its ru_maxrss begins at that of the process that started this one
+    if status.exists(): return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10
     try: import resource
     except ImportError: return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
@@ -222,6 +225,7 @@ def tune(
     grid,                # scikit-learn's: dict of parameter -> values (or a SciPy distribution), or a list of such dicts
     split:Split,         # only its training and validation parts are used
     budget:int=20,       # settings tried, drawn at random; all of them if the grid has no more
+    max_s:float=np.inf,  # no setting is begun after so many seconds, except the first
     metric:str="ndcg@10",# an accuracy metric to choose by
     rng=0,               # numpy Generator or seed
     verbose:bool=False,  # show progress
@@ -235,8 +239,9 @@ def tune(
     finite = not any(hasattr(values, "rvs") for part in ([grid] if isinstance(grid, dict) else grid) for values in part.values())
     n = min(budget, len(ParameterGrid(grid))) if finite else budget
     settings = list(ParameterSampler(grid, n, random_state=int(np.random.default_rng(rng).integers(2**31))))
-    trials = []
+    trials, started = [], time.monotonic()
     for setting in track(settings, description=f"Tuning {type(model).__name__}", disable=not verbose):
+        if trials and time.monotonic() - started > max_s: break
         report = evaluate(clone(model).set_params(**setting), split, stage="validation", k=(int(cut),))
         mean, low, high, _ = report.summary.loc[metric]
         trials.append({**setting, metric: mean, "low": low, "high": high, "fit_s": report.meta["fit_s"]})

@@ -224,6 +224,7 @@ def test_tune_spends_its_budget_and_no_more(small, capfd):
         assert len(trials) == len(tried) == len(set(tried)) == spent
         assert tune(Blend(), grid, small, budget=budget)[0].drop(columns="fit_s").equals(trials.drop(columns="fit_s")), "the same seed, the same trials"
     assert capfd.readouterr() == ("", "")
+    assert len(tune(Blend(), {"noise": [1, 2, 3]}, small, max_s=0)[0]) == 1, "no time left after the first"
     tune(Blend(), {}, small, verbose=True)
     assert "Tuning Blend" in "".join(capfd.readouterr())
 

@@ -175,6 +175,157 @@ def average_precision(ranked, relevant, k):
         "def rank_among(scores, item, others): "
         "return sorted([item, *others], key=lambda j: (-scores[j], j)).index(item) + 1",
     ],
+}, "neighbours": {
+    "counts": [
+        "def count_together(X): return X @ X.T",  # people, not films
+        "def count_together(X): return (X[:, :, None] | X[:, None, :]).sum(0)",  # either, not both
+        """\
+def count_together(X):  # right for the first films, forgets the pairs of later ones
+    N = X.T @ X
+    N[4:, 4:] = 0
+    return N""",
+        "def count_together(X): return np.einsum('ui,uj->ij', X, X)",
+    ],
+    "similarity": [
+        """\
+def shrunk_cosine(X, shrink):  # shrinks the denominator
+    N = (X.T @ X).astype(float)
+    S = N / (np.sqrt(np.outer(N.diagonal(), N.diagonal())) + shrink)
+    np.fill_diagonal(S, 0)
+    return S""",
+        """\
+def shrunk_cosine(X, shrink):  # its own nearest neighbour
+    N = (X.T @ X).astype(float)
+    return np.nan_to_num(N / np.sqrt(np.outer(N.diagonal(), N.diagonal())) * N / (N + shrink))""",
+        """\
+def shrunk_cosine(X, shrink):  # nan for a film that nobody likes
+    N = (X.T @ X).astype(float)
+    S = N / np.sqrt(np.outer(N.diagonal(), N.diagonal()))
+    S = np.where(N > 0, S * N / (N + shrink), S)
+    np.fill_diagonal(S, 0)
+    return S""",
+        """\
+def shrunk_cosine(X, shrink):
+    n = X.shape[1]
+    S = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            both = (X[:, i] * X[:, j]).sum()
+            if both and i != j:
+                S[i, j] = both / np.sqrt(X[:, i].sum() * X[:, j].sum()) * both / (both + shrink)
+    return S""",
+    ],
+    "nearest": [
+        """\
+def keep_nearest(S, k):  # of each row
+    return np.where(S >= np.sort(S, axis=1)[:, [-k]], S, 0)""",
+        """\
+def keep_nearest(S, k):  # the k smallest
+    kept, order = np.zeros(S.shape), np.argsort(S, axis=0)[:k]
+    np.put_along_axis(kept, order, np.take_along_axis(S, order, 0), 0)
+    return kept""",
+        """\
+def keep_nearest(S, k):  # all that tie
+    return np.where(S >= np.sort(S, axis=0)[[-k]], S, 0)""",
+        """\
+def keep_nearest(S, k):
+    kept = np.zeros(S.shape)
+    for j in range(S.shape[1]):
+        for i in sorted(range(len(S)), key=lambda i: (-S[i, j], i))[:k]:
+            kept[i, j] = S[i, j]
+    return kept""",
+    ],
+    "scores": [
+        "def score_histories(H, S): return H @ S.T",  # the other direction
+        "def score_histories(H, S): return (H[:, :, None] * S).max(axis=1)[:, ::-1]",  # another order
+        "def score_histories(H, S): return (H[:, :, None] * S).max(axis=1)",  # the best voice only
+        "def score_histories(H, S): return np.array([S[person > 0].sum(axis=0) for person in H])",
+    ],
+    "lists": [
+        "def recommend(scores, H, k): return np.argsort(-scores, axis=1, kind='stable')[:, :k]",  # liked films too
+        """\
+def recommend(scores, H, k):  # ties to the higher code
+    S = np.where(H > 0, -np.inf, scores)
+    best = np.argsort(S, axis=1, kind="stable")[:, ::-1][:, :k]
+    return np.where(np.take_along_axis(S, best, 1) == -np.inf, -1, best)""",
+        """\
+def recommend(scores, H, k):  # fewer places than asked for; a low score taken for none
+    S = scores * (H == 0)
+    best = np.argsort(-S, axis=1, kind="stable")[:, :k]
+    return np.where(np.take_along_axis(S, best, 1) <= 0, -1, best)""",
+        """\
+def recommend(scores, H, k):
+    lists = []
+    for row, liked in zip(scores, H):
+        left = sorted(np.flatnonzero(liked == 0), key=lambda j: (-row[j], j))[:k]
+        lists.append([int(j) for j in left] + [-1] * (k - len(left)))
+    return np.array(lists)""",
+    ],
+}, "own_model": {
+    "popularity": [
+        "def popularity(X, H): return X.sum(axis=0)",  # one row for all
+        "def popularity(X, H): return np.tile(X.mean(axis=0), (len(H), 1))",  # shares, not numbers
+        "def popularity(X, H): return np.tile(X.sum(axis=0).astype(float), (len(H), 1)) * H.any(axis=1, keepdims=True)",  # 0 for strangers
+        "def popularity(X, H): return np.ones((len(H), len(X))) @ X",
+    ],
+    "late": [
+        """\
+def popularity_of_late(codes, times, n_items, now, half_life):  # e for 2
+    return np.bincount(codes, np.exp(-(now - times) / half_life) * (times <= now), n_items)""",
+        """\
+def popularity_of_late(codes, times, n_items, now, half_life):  # no row for the last films
+    return np.bincount(codes, .5 ** ((now - times) / half_life) * (times <= now))""",
+        """\
+def popularity_of_late(codes, times, n_items, now, half_life):  # knows the future
+    return np.bincount(codes, .5 ** ((now - times) / half_life), n_items)""",
+        """\
+def popularity_of_late(codes, times, n_items, now, half_life):
+    scores = np.zeros(n_items)
+    for code, time in zip(codes, times):
+        if time <= now:
+            scores[code] += 2 ** ((time - now) / half_life)
+    return scores""",
+    ],
+    "together": [
+        "def together(X, H): return H @ (X.T @ X)",  # a film speaks for itself
+        "def together(X, H): return (H @ (X.T @ X)) * (H == 0)",  # nothing for liked films
+        """\
+def together(X, H):  # popular films for those without a history
+    N = (X.T @ X) * (1 - np.eye(X.shape[1]))
+    return np.where(H.any(axis=1, keepdims=True), H @ N, X.sum(axis=0))""",
+        "def together(X, H): return H @ (X.T @ X) - H * X.sum(axis=0)",
+    ],
+    "mix": [
+        "def mix(a, b, weight): return weight * a + (1 - weight) * b",  # different units
+        """\
+def mix(a, b, weight):  # ranks from 0
+    rank = lambda S: S.argsort(axis=1, kind="stable").argsort(axis=1) / S.shape[1]
+    return weight * rank(a) + (1 - weight) * rank(b)""",
+        """\
+def mix(a, b, weight):  # ties by code
+    rank = lambda S: (S.argsort(axis=1, kind="stable").argsort(axis=1) + 1) / S.shape[1]
+    return weight * rank(a) + (1 - weight) * rank(b)""",
+        """\
+def mix(a, b, weight):
+    rank = lambda S: pd.DataFrame(S).rank(axis=1, pct=True).to_numpy()
+    return weight * rank(a) + (1 - weight) * rank(b)""",
+    ],
+    "own": [
+        "def my_model(X, H): return np.tile(X.sum(axis=0).astype(float), (len(H), 1))",  # popularity
+        "def my_model(X, H): return -(H @ (X.T @ X)).astype(float)",  # the wrong way round
+        """\
+def my_model(X, H):  # learns from those it is asked about
+    N = (H.T @ H).astype(float)
+    S = N / np.sqrt(np.outer(N.diagonal(), N.diagonal())).clip(1)
+    np.fill_diagonal(S, 0)
+    return H @ S""",
+        """\
+def my_model(X, H):
+    N = (X.T @ X).astype(float)
+    S = N / np.sqrt(np.outer(N.diagonal(), N.diagonal())).clip(1)
+    np.fill_diagonal(S, 0)
+    return H @ S""",
+    ],
 }, "splitting": {
     "sizes": [
         "def cut_sizes(n): return n // 5, n // 10",  # may be 0
