@@ -50,6 +50,7 @@ def course():
         shutil.copytree(SOURCE, root / "source", ignore=shutil.ignore_patterns(".*"))
         config = Config()
         config.CourseDirectory.root = config.Exchange.root = config.Exchange.cache = str(root)
+        config.Execute.timeout = 180  # seconds for one cell; nbgrader's own 30 are too few on a busy machine
         api = NbGraderAPI(config=config, log_level="ERROR")
         for assignment in assignments():
             succeed(api.generate_assignment(assignment))
