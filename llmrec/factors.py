@@ -279,11 +279,13 @@ class BPR(FactorModel):
         self.U_, self.V_ = (rng.normal(0, .1, (n, self.n_factors)).astype("float32") for n in self.X_.shape)
         self.bias_, users = np.zeros(train.n_items, "float32"), np.repeat(np.arange(train.n_users), n_likes)
         lr, reg = np.float32(self.lr), np.float32(self.reg)
+        self.U_[n_likes == 0] = 0
         self.wrong_ = np.array([bpr_epoch(users, self.X_.indices, self.X_.indptr, self.U_, self.V_, self.bias_, lr, reg, rng) for _ in range(self.n_epochs)])
+        if not np.isfinite(self.V_).all(): raise ValueError(f"lr: got {self.lr}; steps of that length diverge, give a smaller one")
         return self
 
     def score_items(self,
         user_ids,     # (n,) ids of people it was fitted on
-    )->np.ndarray:    # (n, n_items) float32; only differences within a row have a meaning
+    )->np.ndarray:    # (n, n_items) float32; only differences within a row have a meaning; for people without likes the biases alone
         "Inner products and biases; raises `ValueError` for unknown users."
         return self.U_[self.train_.user_codes(user_ids)] @ self.V_.T + self.bias_

@@ -14,6 +14,7 @@ def judgements(
     metric:str="ndcg@10",    # a row of each report's summary
 )->pd.DataFrame:             # way, model, mean, low, high, n; in the order given
     "The figures of several models under several ways of judging; raises `ValueError` for a metric that a report lacks."
+    if not reports: raise ValueError("reports: is empty; give at least one way of judging")
     rows = []
     for way, models in reports.items():
         for name, report in models.items():
@@ -36,7 +37,7 @@ def plot_judgements(
         ax.errorbar(rows["mean"], rows.model, xerr=[rows["mean"] - rows.low, rows.high - rows["mean"]], fmt="o", color="C0", capsize=3)
         best = rows.loc[rows["mean"].idxmax()]
         ax.plot(best["mean"], best.model, "D", color="C1", ms=9)
-        ax.set(title=f"{way} ({rows.n.iloc[0]:,} users)", xlabel=xlabel, xlim=(0, None))
+        ax.set(title=f"{way} ({rows.n.iloc[0]:,} users)", xlabel=xlabel, xlim=(-.05 * rows.high.max(), 1.08 * rows.high.max()))
         ax.title.set_size("medium")
     axes[0, 0].invert_yaxis()
     return fig

@@ -25,7 +25,9 @@ def draw_unliked(
     users:np.ndarray,   # (n,) int user codes, none of whom likes everything
     rng:np.random.Generator,  # draws the items
 )->np.ndarray:          # (n,) int64 item codes, each drawn uniformly from what its user does not like
-    "An item that was not liked for each user, without trial and error."
+    "An item that was not liked for each user, without trial and error; raises `ValueError` for unsorted codes or somebody who likes everything."
+    if not X.has_sorted_indices: raise ValueError("X: its column codes are not sorted; call X.sort_indices()")
+    if (np.diff(X.indptr)[users] == X.shape[1]).any(): raise ValueError("users: somebody likes every item, which leaves none to draw")
     n_likes, n_items = np.diff(X.indptr), X.shape[1]
     place = np.arange(X.nnz) - np.repeat(X.indptr[:-1], n_likes)
     before = np.repeat(np.arange(X.shape[0]), n_likes) * n_items + X.indices - place
@@ -135,6 +137,7 @@ class NeuMF(Recommender):
         check_training(self, dict(n_factors=1, n_epochs=1, n_unliked=1, batch_size=1), train.matrix())
         super().fit(train)
         self.weights_ = train_neumf(self, self.X_.sorted_indices())
+        if not np.isfinite(self.weights_).all(): raise ValueError(f"lr: got {self.lr}; steps of that length diverge, give a smaller one")
         return self
 
     def score_items(self,
@@ -235,6 +238,7 @@ class LightGCN(Recommender):
         check_training(self, dict(n_factors=1, n_layers=0, n_epochs=1, batch_size=1), train.matrix())
         super().fit(train)
         self.U_, self.V_ = train_lightgcn(self, self.X_.sorted_indices())
+        if not (np.isfinite(self.U_).all() and np.isfinite(self.V_).all()): raise ValueError(f"lr: got {self.lr}; steps of that length diverge, give a smaller one")
         return self
 
     def score_items(self,

@@ -25,7 +25,8 @@ def rating_folds(
     rng=0,            # numpy Generator or seed
 ):                    # yields (Dataset of the other folds, DataFrame of the ratings held out)
     "Cut the ratings at random into equal parts, each of which is held out once; raises `ValueError` for fewer than two."
-    if not n_folds >= 2: raise ValueError(f"n_folds: got {n_folds}; give at least 2")
+    most = len(data.interactions)
+    if not (isinstance(n_folds, (int, np.integer)) and 2 <= n_folds <= most): raise ValueError(f"n_folds: got {n_folds}; give a whole number from 2 to {most:,}")
     seed = int(np.random.default_rng(rng).integers(2**31))
     for kept, held_out in KFold(n_folds, shuffle=True, random_state=seed).split(data.interactions):
         yield data.take(kept), data.interactions.iloc[held_out]
@@ -156,7 +157,7 @@ def fit(
             ridge_rows(R.indptr, R.indices, R.data, self.Q_, self.b_i_, self.reg, self.P_, self.b_u_)
             ridge_rows(by_item.indptr, by_item.indices, by_item.data, self.P_, self.b_u_, self.reg, self.Q_, self.b_i_)
     if not all(np.isfinite(learned).all() for learned in (self.b_u_, self.b_i_, self.P_, self.Q_)):
-        raise ValueError(f"lr: got {self.lr}; steps of that length diverge, give a smaller one")
+        raise ValueError(f"lr: got {self.lr}; steps of that length diverge with reg {self.reg}, give a smaller one")
     return self
 
 BiasedMF.fit = fit
@@ -177,7 +178,8 @@ def item_similarity(
     self:BiasedMF,
     codes:np.ndarray,   # (n,) int item codes
 )->np.ndarray:          # (n, n_items) float32 cosines of the factors; -inf where an item has none
-    "How much the factors of items agree, whatever their biases."
+    "How much the factors of items agree, whatever their biases; raises `ValueError` if there are none."
+    if not self.n_factors: raise ValueError("n_factors: got 0; items have no factors to compare")
     V = normalize(self.Q_)
     known = V.any(axis=1)
     return np.where(known[codes, None] & known, V[codes] @ V.T, -np.inf).astype("float32")

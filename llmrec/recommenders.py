@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .data import Dataset, write_whole
-from .evaluation import score_blocks, top_k
+from .evaluation import check_k, score_blocks, top_k
 
 # %% ../nbs/04a_recommenders.ipynb #deae2b51
 def lists_to_frame(
@@ -76,6 +76,7 @@ def recommend(
     """The k best items for each person.
 
     Raises `ValueError` for unknown users or candidates, k below 1, or NaN scores."""
+    check_k(k)
     user_ids, topk, scores = np.atleast_1d(user_ids), [np.empty((0, k), int)], [np.empty((0, k), "float32")]
     for _, S in self.allowed_scores(user_ids, exclude_seen, candidates):
         topk.append(top_k(S, k))
@@ -122,6 +123,7 @@ class Random(Recommender):
         user_ids,    # (n,) ids of people it was fitted on
     )->np.ndarray:   # (n, n_items) float32 in [0, 1)
         "Uniform random scores, a function of seed and user."
+        check_is_fitted(self)
         codes = self.train_.user_codes(user_ids)
         return np.array([np.random.default_rng([self.seed_, u]).random(self.train_.n_items, dtype="float32") for u in codes])
 
@@ -134,7 +136,7 @@ def similar_items(
     """The k items most similar to each, itself left out.
 
     Raises `TypeError` if the model has no item space, `ValueError` for unknown ids or k below 1."""
-    check_is_fitted(self)
+    check_k(k), check_is_fitted(self)
     if not hasattr(self, "item_similarity"): raise TypeError(f"{type(self).__name__} does not say which items are alike; take a model that does, such as ItemKNN")
     item_ids, topk, scores = np.atleast_1d(item_ids), [np.empty((0, k), int)], [np.empty((0, k), "float32")]
     codes = self.train_.item_codes(item_ids)
@@ -209,9 +211,10 @@ def load_recommender(
         *tables, users = (pd.read_parquet(io.BytesIO(parts[name].tobytes())) for name in ("interactions", "items", "users"))
         learned = {name: parts[name] if parts[name].ndim else parts[name].item() for name in header["learned"]}
         for name in header["sparse"]: learned[name] = load_npz(io.BytesIO(learned[name].tobytes()))
+        model = build_estimator(header)
+        Recommender.fit(model, Dataset(*tables, pd.Index(users.user_id), tuple(header["notes"])))
     except FileNotFoundError: raise
     except Exception as error: raise ValueError(f"path: {path} is not a whole saved model ({error}); save it again") from None
-    model = build_estimator(header)
-    Recommender.fit(model, Dataset(*tables, pd.Index(users.user_id), tuple(header["notes"])))
+    if not isinstance(model, Recommender): raise ValueError(f"path: {path} holds a {type(model).__name__}, which is no Recommender")
     for name, value in learned.items(): setattr(model, name, value)
     return model

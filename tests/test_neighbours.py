@@ -312,3 +312,22 @@ def test_the_known_figures(model, ndcg, movielens):
 
 def test_ease_on_the_last_like(movielens):
     assert round(evaluate(EASE(100), PROTOCOLS["leave_one_out"](movielens)).summary.loc["ndcg@10", "mean"], 4) == .0408
+
+
+def test_histories_of_another_make_are_read_or_refused():
+    X = csr_matrix(np.random.default_rng(0).integers(0, 2, (12, 9)).astype("float32"))
+    for model in (UserKNN(k=3), ItemKNN(k=3)):
+        model = model.fit(dataset(X.toarray().astype(int)))
+        assert np.array_equal(model.score_history(X.tocsc()), model.score_history(X))
+        with pytest.raises(ValueError, match="^A: has 4 columns"):
+            model.score_history(X[:, :4])
+    stored_zero = csr_matrix((np.array([1, 0], "float32"), ([0, 0], [1, 2])), shape=(1, 9))
+    alone = csr_matrix((np.array([1], "float32"), ([0], [1])), shape=(1, 9))
+    assert np.array_equal(UserKNN(k=3).fit(dataset(X.toarray().astype(int))).score_history(stored_zero),
+                          UserKNN(k=3).fit(dataset(X.toarray().astype(int))).score_history(alone))
+    with pytest.raises(ValueError, match="^k: got 0"):
+        nearest_rows(X, X, k=0)
+    with pytest.raises(ValueError, match="^shrink: got inf"):
+        nearest_rows(X, X, k=2, shrink=np.inf)
+    with pytest.raises(ValueError, match="^reg: got inf"):
+        EASE(np.inf).fit(dataset(np.eye(2, dtype=int)))

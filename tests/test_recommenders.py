@@ -236,6 +236,21 @@ def test_a_foreign_class_is_refused(name, saved):
         load_recommender(saved)
 
 
+@pytest.mark.parametrize("changes", [{"params": {"colour": 1}}, {"class": 3}, {"notes": 3}, {"learned": ["nothing_"]}])
+def test_a_header_that_does_not_fit_is_refused(changes, saved):
+    rewrite(saved, **changes)
+    with pytest.raises(ValueError, match="a.model is not a whole saved model"):
+        load_recommender(saved)
+
+
+def test_lists_of_no_length_and_unfitted_models_are_refused(data):
+    for k in (0, -1, 2.5):
+        with pytest.raises(ValueError, match="^k: got"):
+            Popularity().fit(data).recommend([], k=k)
+    with pytest.raises(ValueError, match="not fitted"):
+        Random().score_items(data.users[:1])
+
+
 def test_a_foreign_class_is_not_saved(data, tmp_path):
     """Better refused now than when somebody needs it back."""
     with pytest.raises(ValueError, match="class: got 'tests.test_recommenders.Fixed'"):
