@@ -7,7 +7,7 @@ export JUPYTER_PLATFORM_DIRS := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab notebooks exercises bench
+.PHONY: help setup run test lab notebooks exercises bench leaderboard
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -43,3 +43,7 @@ exercises: $(READY)  ## write the student versions to nbs/exercises/_release
 bench: export HF_HUB_OFFLINE := 1
 bench: $(READY)  ## speed and memory against named peers
 	$(BIN)/python -m tests.benchmarks
+
+leaderboard: export HF_HUB_OFFLINE := 1
+leaderboard: $(READY)  ## every baseline tuned and measured, about an hour; a killed run goes on
+	$(BIN)/python -m tests.tools.leaderboard

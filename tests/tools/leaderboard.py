@@ -1,0 +1,78 @@
+"""Makes data/leaderboard/: every baseline on four protocols (`make leaderboard`), and how each grows with the data."""
+import json
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from llmrec.data import load_movielens, make_dataset, write_whole
+from llmrec.evaluation import peak_memory
+from llmrec.judging import plot_judgements
+from llmrec.leaderboard import BASELINES, in_own_process, make_board
+from llmrec.splitting import PROTOCOLS
+from tests.tools.notebooks import ROOT
+
+FOLDER = ROOT / "data/leaderboard"
+WORK = ROOT / "outputs/leaderboard.csv"  # ignored by git: where an interrupted run goes on
+COLD = ["random", "popularity", "TF-IDF"]  # what can score films without likes
+TIMES = (1, 2, 4, 8)
+
+
+def grown(data, times, rng=0):
+    """The likes of `data` with `times` as many people: a further person has the number of likes of a real one, half of them theirs and half drawn by popularity."""
+    X, rng = data.matrix(), np.random.default_rng(rng)
+    popular = np.diff(X.tocsc().indptr) / X.nnz
+    users, items = [np.repeat(np.arange(data.n_users), np.diff(X.indptr))], [X.indices]
+    for u in range(data.n_users, times * data.n_users):
+        own = X[u % data.n_users].indices
+        kept = rng.choice(own, len(own) // 2, replace=False)
+        drawn = np.setdiff1d(rng.choice(data.n_items, 2 * len(own), p=popular), kept)
+        items.append(np.concatenate([kept, rng.permutation(drawn)[:len(own) - len(kept)]]))
+        users.append(np.full(len(items[-1]), u))
+    return make_dataset(pd.DataFrame({"user_id": np.concatenate(users), "item_id": data.item_ids[np.concatenate(items)]}), data.items)
+
+
+def cost(model, data):
+    """Seconds and MiB of one fit, after one on a little data, so that what is compiled is compiled."""
+    little = data.take(np.flatnonzero(data.interactions.user_id < data.users[60]))
+    clone(model).fit(make_dataset(little.interactions, data.items))
+    before, started = peak_memory(), time.perf_counter()
+    clone(model).fit(data)
+    return {"likes": data.matrix().nnz, "fit_s": time.perf_counter() - started, "memory_mib": peak_memory() - before}
+
+
+def growth(board):
+    """One fit of each model, with the setting chosen on `temporal`, at 1, 2, 4 and 8 times the likes; and the fitted exponent of its time."""
+    chosen = board[board.protocol == "temporal"].set_index("model").setting
+    datasets = {times: grown(PROTOCOLS["temporal"](load_movielens()).fit, times) for times in TIMES}
+    rows = []
+    for name, (model, _) in BASELINES.items():
+        model = clone(model).set_params(**json.loads(chosen[name]))
+        if name in ("NeuMF", "LightGCN"):  # an epoch grows like any other, and their fits take minutes at 8 times the likes
+            model.set_params(n_epochs=model.n_epochs // 10)
+        costs = []
+        for times, data in datasets.items():
+            print(f"{time.strftime('%H:%M:%S')} growth: {name} x {times}", flush=True)
+            costs.append({"model": name, "times": times, **in_own_process(cost, model, data)})
+        exponent = np.polyfit(np.log([row["likes"] for row in costs]), np.log([row["fit_s"] for row in costs]), 1)[0]
+        rows += [{**row, "exponent": exponent} for row in costs]
+    return pd.DataFrame(rows)
+
+
+def main():
+    FOLDER.mkdir(exist_ok=True)
+    data = load_movielens()
+    rounds = {name: (PROTOCOLS[name](data), BASELINES if name != "item_cold" else {model: BASELINES[model] for model in COLD})
+              for name in ("temporal", "leave_one_out", "random", "item_cold")}
+    board = make_board(WORK, rounds, verbose=True)
+    write_whole(FOLDER / "leaderboard.csv", board.to_csv(index=False).encode())
+    figure = plot_judgements(board.rename(columns={"protocol": "way", "ndcg@10": "mean"}))
+    figure.savefig(FOLDER / "leaderboard.png", dpi=120)
+    write_whole(FOLDER / "growth.csv", growth(board).to_csv(index=False).encode())
+    WORK.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
