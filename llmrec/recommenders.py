@@ -215,6 +215,5 @@ def load_recommender(
         Recommender.fit(model, Dataset(*tables, pd.Index(users.user_id), tuple(header["notes"])))
     except FileNotFoundError: raise
     except Exception as error: raise ValueError(f"path: {path} is not a whole saved model ({error}); save it again") from None
-    if not isinstance(model, Recommender): raise ValueError(f"path: {path} holds a {type(model).__name__}, which is no Recommender")
     for name, value in learned.items(): setattr(model, name, value)
     return model
