@@ -211,6 +211,7 @@ def main(
     console = console or Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     said = set()
     def say_once(message, *_, **__):
+        "A warning, unless it was said before."
         if str(message) not in said: say(message)
         said.add(str(message))
     with warnings.catch_warnings():

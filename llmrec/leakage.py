@@ -53,6 +53,7 @@ def moved_likes(
 )->pd.DataFrame:     # user_id, item_id, part before and after
     "Likes that lie in another part than where the protocol puts them when it cuts the same rows again."
     def label(split):
+        "The likes of a split, each with its part."
         parts = ((name, getattr(split, name).interactions) for name in ("train", "validation", "test"))
         labels = pd.concat([rows.assign(part=name) for name, rows in parts]).drop_duplicates(["user_id", "item_id"])
         return labels[labels.rating >= 4] if "rating" in labels else labels
