@@ -245,10 +245,10 @@ def bpr_epoch(
     "As many steps as there are likes, each for a random like and a random item that the person does not like."
     total = 0.
     for _ in range(len(items)):
-        like, j = rng.integers(0, len(items)), rng.integers(0, len(V))
+        like, j = int(rng.random() * len(items)), int(rng.random() * len(V))
         u, i = users[like], items[like]
         liked = items[indptr[u]:indptr[u + 1]]
-        while liked[min(np.searchsorted(liked, j), len(liked) - 1)] == j: j = rng.integers(0, len(V))
+        while liked[min(np.searchsorted(liked, j), len(liked) - 1)] == j: j = int(rng.random() * len(V))
         wrong = bpr_step(U[u], V[i], V[j], bias[i] - bias[j], lr, reg)
         bias[i] += lr * (wrong - reg * bias[i])
         bias[j] -= lr * (wrong + reg * bias[j])
