@@ -313,6 +313,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'llmrec/recommenders.py'),
                                      'llmrec.recommenders.Recommender': ('recommenders.html#recommender', 'llmrec/recommenders.py'),
                                      'llmrec.recommenders.Recommender.fit': ('recommenders.html#recommender.fit', 'llmrec/recommenders.py'),
+                                     'llmrec.recommenders.Recommender.history': ( 'recommenders.html#recommender.history',
+                                                                                  'llmrec/recommenders.py'),
                                      'llmrec.recommenders.Recommender.score_items': ( 'recommenders.html#recommender.score_items',
                                                                                       'llmrec/recommenders.py'),
                                      'llmrec.recommenders.allowed_scores': ('recommenders.html#allowed_scores', 'llmrec/recommenders.py'),
