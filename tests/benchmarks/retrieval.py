@@ -1,7 +1,10 @@
-"""Exact top-20: `nearest` against faiss Flat in turn, and what `nearest` adds to memory for each size of block.
+"""Exact top-20: `nearest` against faiss Flat in turn, and what `nearest` adds to memory for each size of block; then `ItemIndex`.
 
-Both get raw vectors and count all the work of one call: scaling U and V, filling the index, searching. The third line is the
-search of faiss alone, as where the same index serves many calls."""
+The two of the first part get raw vectors and count all the work of one call: scaling U and V, filling the index, searching. The third line is
+the search of faiss alone, as where the same index serves many calls. In the second part both search the same faiss index for the same raw queries,
+in turn; faiss called directly scales them with its own `normalize_L2`. The third part builds and searches 1,000,000 vectors in a child process."""
+import subprocess
+import sys
 import time
 import tracemalloc
 
@@ -9,10 +12,24 @@ import faiss
 import numpy as np
 import torch
 
-from llmrec.similarity import nearest, unit_rows
+from llmrec.approximation import recall_at_k, resample_vectors
+from llmrec.similarity import ItemIndex, nearest, unit_rows
 from tests.benchmarks import describe_machine
 
 N_USERS, N_ITEMS, D, K, ROUNDS = 671, 9_066, 384, 20, 9
+N_INDEXED, N_QUERIES, WIDTH = 100_000, 1_000, 128
+POINTS = {"Flat": [""], "IVF1024,Flat": [f"nprobe={n}" for n in (1, 4, 16, 64)], "HNSW32": [f"efSearch={n}" for n in (16, 64, 256)], "IVF1024,PQ16": ["nprobe=16"]}
+MILLION = f"""
+import sys, time, numpy as np
+from llmrec.evaluation import peak_memory
+from llmrec.similarity import ItemIndex
+V, factory = np.random.default_rng(0).standard_normal((1_000_000, {WIDTH}), dtype="float32"), sys.argv[1]
+started = time.perf_counter()
+index = ItemIndex(factory).add(V)
+built = time.perf_counter()
+index.search(V[:1000], {K})
+print(f"  {{factory:<14}}{{built - started:8.1f}} s to build{{time.perf_counter() - built:8.2f}} s for 1,000 queries{{peak_memory():8.0f}} MiB at most")
+"""
 
 
 def faiss_flat(U, V, k):
@@ -36,6 +53,32 @@ def peak_growth(work):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak / 2**20
+
+
+def faiss_directly(index, U, k):
+    """Scale the queries and search with faiss."""
+    U = U.copy()
+    faiss.normalize_L2(U)
+    return index.search(U, k)
+
+
+def compare_indexes():
+    """Times of `ItemIndex.search` and of faiss on the same index, in turn, at every operating point."""
+    centres = np.random.default_rng(0).standard_normal((2_000, WIDTH), dtype="float32")
+    V, U = resample_vectors(centres, N_INDEXED, .8, 1), 3 * resample_vectors(centres, N_QUERIES, .8, 2)
+    exact, worst = nearest(U, V, K)[1], 0
+    print(f"ItemIndex.search / faiss on the same index, {N_QUERIES:,} queries x {N_INDEXED:,} x {WIDTH}, {ROUNDS} rounds in turn, medians (bound: 1.1)")
+    for factory, parameters in POINTS.items():
+        index = ItemIndex(factory).add(V)
+        for index.parameters in parameters:
+            recall, took = recall_at_k(index.search(U, K)[1], exact).mean(), {}
+            for _ in range(ROUNDS):
+                for name, work in (("ours", lambda: index.search(U, K)), ("faiss", lambda: faiss_directly(index.index_, U, K))):
+                    took.setdefault(name, []).append(measure(work)[0])
+            ours, theirs = (np.median(took[name]) for name in ("ours", "faiss"))
+            worst = max(worst, ours / theirs)
+            print(f"  {factory:<14}{index.parameters:<14}{ours * 1e3:8.1f} /{theirs * 1e3:8.1f} ms{ours / theirs:7.3f}   recall {recall:.3f}", flush=True)
+    print(f"  worst ratio {worst:.3f}")
 
 
 def main():
@@ -63,6 +106,10 @@ def main():
     for n in (N_USERS, len(U)):
         grown = [peak_growth(lambda: nearest(U[:n], V, K, block=block)) for block in (128, 1024, 4096)]
         print(f"  {n:<9,}" + "".join(f"{mib:>12.1f}" for mib in grown))
+    compare_indexes()
+    print(f"1,000,000 x {WIDTH} in a process of its own (bound: 8,192 MiB)", flush=True)
+    for factory in ("Flat", "IVF1024,PQ16"):
+        subprocess.run([sys.executable, "-c", MILLION, factory], check=True)
 
 
 if __name__ == "__main__":
