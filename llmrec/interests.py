@@ -33,7 +33,8 @@ def attention_scores(
     Raises `ValueError` if the temperature is too low for the similarities to be told apart from 0. Source: the form is that of Zhou et al., Deep Interest Network, KDD 2018."""
     used, place = np.unique(H.indices, return_inverse=True)
     H = csr_matrix((H.data.astype("float64"), place, H.indptr), shape=(H.shape[0], len(used)))
-    scores, some, compare = np.zeros((H.shape[0], len(V)), "float32"), np.diff(H.indptr) > 0, choose(SIMILARITIES, similarity, "similarity")
+    scores, compare = np.zeros((H.shape[0], len(V)), "float32"), choose(SIMILARITIES, similarity, "similarity")
+    some = np.asarray(abs(H).sum(axis=1)).ravel() > 0
     for start in range(0, len(V) if len(used) else 0, block):
         C = compare(V[used], V[start:start + block]).astype("float64")
         loudness = np.exp((C - C.max(axis=0)) / temperature)
