@@ -132,10 +132,14 @@ class ProfileRecommender(Recommender):
         return self
 
     @cached_property
-    def reader(self): return (TextEncoder() if self.encoder is None else clone(self.encoder)).fit(item_text(self.train_.items, self.template))
+    def reader(self):
+        "The fitted encoder."
+        return (TextEncoder() if self.encoder is None else clone(self.encoder)).fit(item_text(self.train_.items, self.template))
 
     @cached_property
-    def item_index(self): return ItemIndex(self.index, self.similarity).add(self.V_)
+    def item_index(self):
+        "The index of the items, by code."
+        return ItemIndex(self.index, self.similarity).add(self.V_)
 
 # %% ../nbs/10_profiles.ipynb #2d2f01f7
 def read(
