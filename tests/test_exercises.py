@@ -447,6 +447,82 @@ def warm_users(likes, part):
     is_test = pd.Series(part == "test").groupby(likes.user_id.to_numpy())
     return [user for user, one in is_test if one.any() and not one.all()]""",
     ],
+}, "profiles": {
+    "weights": [
+        """\
+def recency_weights(times, half_life):  # counted from the oldest
+    age = (times[None, :] < times[:, None]).sum(axis=1)
+    return .5 ** (age / half_life)""",
+        """\
+def recency_weights(times, half_life):  # e for 2
+    return np.exp(-(times[None, :] > times[:, None]).sum(axis=1) / half_life)""",
+        """\
+def recency_weights(times, half_life):  # makes up an order within one moment
+    age = len(times) - 1 - np.argsort(np.argsort(times, kind="stable"))
+    return .5 ** (age / half_life)""",
+        """\
+def recency_weights(times, half_life):
+    ordered = np.sort(times)
+    return 2 ** (-(len(times) - np.searchsorted(ordered, times, side="right")) / half_life)""",
+    ],
+    "profile": [
+        """\
+def recent_profile(films, times, half_life):  # divides by the number of likes
+    age = (times[None, :] > times[:, None]).sum(axis=1)
+    return (.5 ** (age / half_life)) @ films / len(films)""",
+        """\
+def recent_profile(films, times, half_life):  # the oldest counts most
+    weights = .5 ** ((times[None, :] < times[:, None]).sum(axis=1) / half_life)
+    return weights @ films / weights.sum()""",
+        """\
+def recent_profile(films, times, half_life):  # takes the rows to be in order of time
+    weights = .5 ** (np.arange(len(films))[::-1] / half_life)
+    return weights @ films / weights.sum()""",
+        """\
+def recent_profile(films, times, half_life):
+    weights = [.5 ** (sum(other > time for other in times) / half_life) for time in times]
+    return np.average(films, axis=0, weights=weights)""",
+    ],
+    "mean": [
+        """\
+def rank_by_mean(V, liked, unseen):  # worst first
+    return unseen[np.argsort(V[unseen] @ V[liked].mean(axis=0), kind="stable")]""",
+        """\
+def rank_by_mean(V, liked, unseen):  # places, not codes
+    return np.argsort(-(V[unseen] @ V[liked].mean(axis=0)), kind="stable")""",
+        """\
+def rank_by_mean(V, liked, unseen):  # long vectors win
+    return unseen[np.argsort(-(V[unseen] @ V[liked].mean(axis=0)), kind="stable")]""",
+        """\
+def rank_by_mean(V, liked, unseen):
+    u = V[liked].sum(axis=0)
+    scores = {j: V[j] @ u / np.linalg.norm(V[j]) for j in unseen}
+    return sorted(unseen, key=lambda j: (-scores[j], j))""",
+    ],
+    "interests": [
+        """\
+def rank_by_interests(V, liked, groups, unseen):  # the mean of the cosines, not the largest
+    means = np.array([V[liked[groups == g]].mean(axis=0) for g in np.unique(groups)])
+    return unseen[np.argsort(-(V[unseen] @ means.T).mean(axis=1), kind="stable")]""",
+        """\
+def rank_by_interests(V, liked, groups, unseen):  # the farthest interest
+    means = np.array([V[liked[groups == g]].mean(axis=0) for g in np.unique(groups)])
+    return unseen[np.argsort(-(V[unseen] @ means.T).min(axis=1), kind="stable")]""",
+        """\
+def rank_by_interests(V, liked, groups, unseen):  # a longer mean is a nearer one
+    means = np.array([V[liked[groups == g]].mean(axis=0) for g in np.unique(groups)])
+    return unseen[np.argsort(-(V[unseen] @ means.T / np.linalg.norm(V[unseen], axis=1)[:, None]).max(axis=1), kind="stable")]""",
+        """\
+def rank_by_interests(V, liked, groups, unseen):
+    best = {}
+    for j in unseen:
+        cosines = []
+        for g in set(groups):
+            mean = sum(V[i] for i, own in zip(liked, groups) if own == g)
+            cosines.append(V[j] @ mean / np.linalg.norm(V[j]) / np.linalg.norm(mean))
+        best[j] = max(cosines)
+    return sorted(unseen, key=lambda j: (-best[j], j))""",
+    ],
 }}
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # nbgrader's own
 

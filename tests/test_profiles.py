@@ -11,14 +11,14 @@ from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from llmrec import preprocessing, profiles
+from llmrec import interests, preprocessing, profiles
 from llmrec.data import make_dataset
 from llmrec.encoding import TextEncoder
 from llmrec.evaluation import evaluate
 from llmrec.recommenders import load_recommender
 from llmrec.preprocessing import item_text
-from llmrec.profiles import ProfileRecommender, mean_profile
-from llmrec.similarity import cosine
+from llmrec.profiles import ProfileRecommender, mean_profile, profile_text, weigh_history
+from llmrec.similarity import SIMILARITIES, ItemIndex, cosine
 from llmrec.splitting import temporal
 
 N_USERS, N_ITEMS = 12, 40
@@ -50,16 +50,54 @@ def model():
     return ProfileRecommender(Letters()).fit(films())
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_mean_profile_equals_a_loop(seed):
-    rng = np.random.default_rng(seed)
-    V = rng.normal(size=(15, 6)).astype("float32")
-    likes = rng.random((9, 15)) < .2
-    likes[3] = False
-    U = mean_profile(csr_matrix(likes, dtype="float32"), V)
-    assert U.dtype == np.float32 and U.shape == (9, 6) and (U[3] == 0).all()
-    for u, row in zip(U, likes):
-        assert np.allclose(u, sum((V[i] for i in np.flatnonzero(row)), np.zeros(6)) / max(1, row.sum()), atol=1e-6)
+WAYS = [{}, {"half_life": 2.}, {"by_rating": True}, {"dislikes": .5}, {"profile": "attention"}, {"profile": "interests", "dislikes": .5},
+        {"profile": "text", "half_life": 3.}]
+
+
+# How much each film counts
+
+def test_weights_by_hand():
+    frame = pd.DataFrame(dict(user_id=[1, 1, 1, 1, 1, 1, 2], item_id=[10, 20, 30, 40, 50, 60, 10], rating=[4, 5, 2.5, 5, 4.5, 3, 4],
+                              timestamp=[10, 20, 25, 30, 30, 40, 5], title=list("abcdefa")))
+    data = make_dataset(frame)
+    weigh = lambda **settings: weigh_history(data, **settings).toarray().tolist()
+    assert weigh() == [[1, 1, 0, 1, 1, 0], [1, 0, 0, 0, 0, 0]]
+    assert weigh(half_life=1) == [[1 / 8, 1 / 4, 0, 1, 1, 0], [1, 0, 0, 0, 0, 0]]    # the two of one second do not age each other
+    assert weigh(by_rating=True) == [[1, 2, 0, 2, 1.5, 0], [1, 0, 0, 0, 0, 0]]
+    assert weigh(dislikes=.5, half_life=2) == pytest.approx(np.float32([[.5 ** 1.5, .5, -.25, 1, 1, 0], [1, 0, 0, 0, 0, 0]]))
+
+
+@pytest.mark.parametrize("half_life", [.7, 4, 1e6])
+def test_weights_equal_a_loop_whatever_the_order_of_the_rows(half_life):
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"user_id": np.repeat(range(5), 20), "item_id": np.tile(range(20), 5), "rating": rng.integers(1, 6, 100),
+                         "timestamp": rng.integers(0, 9, 100), "title": "a"}).sample(frac=1, random_state=0)
+    W = weigh_history(make_dataset(rows), half_life=half_life, dislikes=.3)
+    for row in rows.itertuples():
+        later = ((rows.user_id == row.user_id) & (rows.rating >= 4) & (rows.timestamp > row.timestamp)).sum()
+        wanted = (1 if row.rating >= 4 else -.3 if row.rating < 3 else 0) * .5 ** (later / half_life)
+        assert W[row.user_id, row.item_id] == pytest.approx(wanted, rel=1e-6, abs=1e-30)
+
+
+def test_without_settings_the_weights_are_the_likes():
+    for data in (films(), make_dataset(films().interactions[["user_id", "item_id"]])):
+        assert (weigh_history(data) != data.matrix()).nnz == 0
+
+
+@pytest.mark.parametrize("wrong, message", [({"half_life": 0}, "half_life: got 0; give a number above 0"), ({"half_life": np.nan}, "half_life: got nan"),
+                                            ({"half_life": "5"}, "half_life: got '5'"), ({"dislikes": -1}, "dislikes: got -1; give a number of at least 0"),
+                                            ({"half_life": 5}, "half_life: got 5, but the data has no column 'timestamp'"),
+                                            ({"by_rating": True}, "by_rating: got True, but the data has no column 'rating'"),
+                                            ({"dislikes": 1}, "dislikes: got 1, but the data has no column 'rating'")])
+def test_wrong_weights_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        weigh_history(make_dataset(films().interactions[["user_id", "item_id"]]), **wrong)
+
+
+def test_a_profile_is_written_from_the_highest_weights_down():
+    H = csr_matrix(np.float32([[1, 0, 2, 1, -3], [0, 0, 0, 0, 0], [0, -1, 0, 0, .5]]))
+    assert profile_text(H, list("abcde"), n_titles=2) == ["c. a", "", "e"]
+    assert profile_text(H, list("abcde"), n_titles=9) == ["c. a. d", "", "e"]
 
 
 # Text for a user is built from training data only
@@ -72,14 +110,15 @@ def functions(module):
 
 
 def test_no_function_that_makes_a_profile_receives_a_split():
-    makers = functions(profiles) | {"item_text": preprocessing.item_text}
-    assert {"mean_profile", "ProfileRecommender.fit", "score_history", "profile_vectors", "weigh_history", "item_similarity", "item_text"} <= set(makers)
+    makers = functions(profiles) | functions(interests) | {"item_text": preprocessing.item_text}
+    assert {"mean_profile", "ProfileRecommender.fit", "score_history", "profile_vectors", "weigh_history", "attention_scores", "interest_profiles", "item_similarity",
+            "item_text"} <= set(makers)
     for name, function in makers.items():
         for parameter in inspect.signature(function).parameters.values():
             told = f"{parameter.name} {parameter.annotation}".lower()
             assert "split" not in told, f"{name} takes {parameter}: profiles are made of one training part, never of a Split"
             assert parameter.kind is not parameter.VAR_KEYWORD, f"{name} takes anything by name, a Split too"
-    for module in (profiles, preprocessing):
+    for module in (profiles, interests, preprocessing):
         imported = [name for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, (ast.Import, ast.ImportFrom))
                     for name in (getattr(node, "module", None) or "", *(alias.name for alias in node.names))]
         assert not any(re.search("split", name, re.I) for name in imported), f"{module.__name__} imports from splitting"
@@ -88,7 +127,7 @@ def test_no_function_that_makes_a_profile_receives_a_split():
 def test_a_split_is_refused(model):
     split = temporal(films())
     for call in (lambda: ProfileRecommender(Letters()).fit(split), lambda: model.score_history(split),
-                 lambda: mean_profile(split, model.V_), lambda: item_text(split)):
+                 lambda: mean_profile(split, model.V_), lambda: item_text(split), lambda: weigh_history(split)):
         with pytest.raises((TypeError, ValueError, AttributeError), match="Split"):
             call()
 
@@ -118,6 +157,61 @@ def test_scores_are_cosines_with_the_mean_of_the_likes(model):
     V = Letters().transform(item_text(model.train_.items))
     S = model.score_items(model.train_.users[:N_USERS])
     assert S.dtype == np.float32 and np.allclose(S, cosine(mean_profile(model.train_.matrix()[:N_USERS], V), V), atol=1e-6)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_every_way_scores_weighted_histories_and_one_alone_as_among_others(way):
+    model = ProfileRecommender(Letters(), **way).fit(films())
+    H = weigh_history(films(), model.half_life, model.by_rating, model.dislikes)
+    S = model.score_items(model.train_.users)
+    assert (model.X_ != H).nnz == 0 and S.dtype == np.float32 and (S[N_USERS] == -np.inf).all() and np.isfinite(S[:N_USERS]).all()
+    assert np.array_equal(S, model.score_history(H))
+    assert all(np.allclose(S[[u]], model.score_history(H[[u]]), atol=1e-5) for u in range(N_USERS))
+    assert (model.recommend(range(N_USERS), k=5).groupby("user_id").size() == 5).all()
+
+
+def test_a_film_near_a_disliked_one_falls():
+    frame = pd.DataFrame(dict(user_id=1, item_id=range(4), rating=[5, 1, 3, 3], timestamp=1, title=["aab", "bba", "ba", "ab"]))
+    plain, against = (ProfileRecommender(Letters(), dislikes=d).fit(make_dataset(frame)).score_items([1])[0] for d in (0, .9))
+    assert against[1] < plain[1] and against[0] > against[1]
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("profile", ["mean", "interests"])
+def test_an_exact_index_gives_the_same_best_and_nothing_else(profile, similarity):
+    whole, few = (ProfileRecommender(Letters(), profile, similarity, index=index, n_candidates=15).fit(films()) for index in ("", "Flat"))
+    S, F = (model.score_items(range(N_USERS)) for model in (whole, few))
+    found = (F > -np.inf).sum(axis=1)
+    assert (found == 15).all() if profile == "mean" else ((15 <= found) & (found <= 45)).all()
+    assert (F <= S + 1e-4).all() and np.allclose(-np.sort(-S, axis=1)[:, :15], -np.sort(-F, axis=1)[:, :15], atol=1e-4)
+    everything = ProfileRecommender(Letters(), profile, similarity, index="Flat", n_candidates=1000).fit(films())
+    assert np.allclose(everything.score_items(range(N_USERS)), S, atol=1e-4)
+
+
+def test_a_taste_in_words(model):
+    S = model.score_text(["aaa", " ", "zebra"])
+    assert S.dtype == np.float32 and np.allclose(S[[0, 2]], cosine(Letters().transform(["aaa", "zebra"]), model.V_)) and (S[1] == -np.inf).all()
+    assert np.array_equal(model.score_text("zebra"), S[[2]])
+    table = model.recommend_text(["aaa", " ", "zebra"], k=3)
+    assert list(table) == ["text", "item_id", "rank", "score"] and table.text.tolist() == ["aaa"] * 3 + ["zebra"] * 3 and table.attrs["short_lists"] == 1
+    assert table.item_id.tolist() == [j for row in (0, 2) for j in np.argsort(-S[row], kind="stable")[:3]]
+    assert model.recommend_text("zebra", k=3).item_id.tolist() == table.item_id.tolist()[3:]
+    for wrong, message in [([3], r"texts\[0\] is 3"), (None, "texts must be a list")]:
+        with pytest.raises(TypeError, match=message):
+            model.score_text(wrong)
+    with pytest.raises(ValueError, match="k: got 0"):
+        model.recommend_text("a", k=0)
+
+
+def test_fitting_again_forgets_what_was_made_for_the_first_fit():
+    model = ProfileRecommender(Letters(), index="Flat").fit(films())
+    small = make_dataset(films().interactions.query("item_id < 20"), films().items.query("item_id < 20"))
+    assert isinstance(model.item_index, ItemIndex) and len(model.item_index) == N_ITEMS and len(model.fit(small).item_index) == 20
+
+
+def test_attention_has_no_vector():
+    with pytest.raises(TypeError, match="profile: 'attention'"):
+        ProfileRecommender(Letters(), "attention").fit(films()).profile_vectors(films().matrix())
 
 
 def test_a_history_scores_the_same_whoever_has_it(model):
@@ -167,6 +261,11 @@ def test_it_can_be_cloned_and_its_encoder_stays_as_it_was(model):
 
 @pytest.mark.parametrize("wrong, message", [({"profile": "median"}, "profile: got 'median'; accepted are 'mean'"),
                                             ({"similarity": "dot"}, "similarity: got 'dot'; accepted are 'cosine'"),
+                                            ({"half_life": -1}, "half_life: got -1"), ({"dislikes": np.inf}, "dislikes: got inf"),
+                                            ({"temperature": 0}, "temperature: got 0"), ({"n_interests": 0}, "n_interests must be"),
+                                            ({"n_titles": 1.5}, "n_titles must be"), ({"n_candidates": 0}, "n_candidates must be"),
+                                            ({"index": "Flat", "profile": "attention"}, "index: got 'Flat' with profile='attention'"),
+                                            ({"dislikes": .5, "profile": "text"}, "dislikes: got 0.5 with profile='text'"),
                                             ({"template": "{titel}"}, "template: '{titel}' has the unknown field 'titel'")])
 def test_wrong_parameters_are_refused_before_encoding(wrong, message):
     with pytest.raises(ValueError, match=message):
@@ -184,6 +283,17 @@ def test_a_saved_recommender_comes_back(tmp_path, folder):
     assert isinstance(back.encoder, TextEncoder) and back.template == "{title}" and str(back.encoder.cache_dir) == str(encoder.cache_dir)
     assert back.V_.tobytes() == model.V_.tobytes() and back.recommend(range(N_USERS)).equals(model.recommend(range(N_USERS)))
     assert np.array_equal(clone(back).fit(films()).V_, model.V_)
+
+
+@pytest.mark.parametrize("way", [{"profile": "attention", "half_life": 5.}, {"profile": "interests", "index": "Flat", "dislikes": .5},
+                                 {"profile": "text", "half_life": 5.}], ids=str)
+def test_a_loaded_recommender_weighs_looks_up_and_reads_as_before(tmp_path, way):
+    encoder = TextEncoder(device="cpu", dtype="float32", cache_dir=str(tmp_path / "cache"))
+    model = ProfileRecommender(encoder, template="{title}", **way).fit(films())
+    model.save(tmp_path / "model.npz")
+    back = load_recommender(tmp_path / "model.npz")
+    assert (back.X_ != model.X_).nnz == 0 and back.recommend(range(N_USERS)).equals(model.recommend(range(N_USERS)))
+    assert back.recommend_text("space").equals(model.recommend_text("space"))
 
 
 def test_a_foreign_encoder_is_not_saved(tmp_path):

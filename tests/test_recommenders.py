@@ -287,3 +287,20 @@ def test_a_failed_save_leaves_the_old_file_and_no_litter(saved, data, monkeypatc
 def test_a_saved_model_may_be_read_by_whom_the_umask_allows(saved):
     (saved.parent / "plain").write_bytes(b"")
     assert saved.stat().st_mode == (saved.parent / "plain").stat().st_mode
+
+
+# Histories
+
+class Rated(Fixed):
+    """Scores what it is given as a history, which is the rating and not the like."""
+
+    def history(self, train): return train.matrix(min_rating=None)
+
+    def score_history(self, H): return H.toarray()
+
+
+def test_a_subclass_says_what_its_histories_are(data):
+    model = Rated().fit(data)
+    ratings = data.matrix(min_rating=None)
+    assert (model.X_ != ratings).nnz == 0 and np.array_equal(model.score_items(data.users), ratings.toarray())
+    assert (Popularity().fit(data).X_ != data.matrix()).nnz == 0
