@@ -39,7 +39,7 @@ def llmrec(shop, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def call(*words, films=shop / "films.csv"):
-        if words and words[0] == "recommend":
+        if words and words[0] in ("recommend", "evaluate", "compare"):
             words += "--set", f"data.interactions={films}", *[f"encoder.cache_dir={shop / 'cache'}"] * ("cache_dir" not in str(words))
         capsys.readouterr()
         return main(list(map(str, words))), *capsys.readouterr()
@@ -70,10 +70,13 @@ def refused(llmrec, tmp_path):
     ("recommend --set ranking.temperature=nan", "temperature: got nan"), ("recommend --set ranking=3", "write section.key=value"),
     ("recommend --set data.columns={film='item_id'}", "no column 'film'"), ("recommend --set data.items=nowhere.csv", "no file nowhere.csv"),
     ("recommend --set evaluation.protocol=tempral", "evaluation.protocol: got 'tempral'"), ("recommend --config nowhere.toml", "no file nowhere"),
-    ("recommend --set encoder.model=no/such/folder/here", "no/such/folder/here"), ("recommend --set encoder.pooling=max", "pooling"),
+    ("recommend --set encoder.model=no/such/folder/here", "no/such/folder/here"), ("recommend --set encoder.pooling=sum", "pooling"),
     ("recommend --set encoder.device=gpu", "device must be"), ("recommend --set encoder.max_length=999", "max_length"),
     ("recommend --set text.template=film", "template: 'film' has no field"), ("recommend --set text.template={title!x}", "template: '{title!x}'"),
     ("recommend --set text.template={title:{year}}", "template: '{title:{year}}'"), ("recommend --set text.template={year:d}", "template:"),
+    ("evaluate --k 3", "unrecognized arguments: --k"), ("evaluate --output a.txt", "--output: got 'a.txt'"), ("evaluate --set index.factory=Flatt", "Flatt"),
+    ("compare", "required: FILE"), ("compare a.toml", "name at least two"), ("compare a.toml a.toml", "name at least two"),
+    ("compare a.toml b.toml", "there is no file a.toml"),
     ("recommend --output lists.txt", "--output: got 'lists.txt'; it must end in .parquet or .csv"), ("recommend --plot a.gif", "--plot: got"),
 ])
 def test_wrong_words_are_refused(words, says, refused):
@@ -124,6 +127,18 @@ def test_the_input_is_not_overwritten(refused, shop, tmp_path):
     assert "films.csv" in refused("recommend", "--output", "films.csv", films=tmp_path / "films.csv")
 
 
+def test_what_is_measured_otherwise_is_not_compared(refused, tmp_path):
+    (tmp_path / "a.toml").write_text("")
+    (tmp_path / "b.toml").write_text("[evaluation]\nprotocol = 'random'\n")
+    assert "a.toml, b.toml differ in evaluation.protocol ('temporal', 'random')" in refused("compare", "a.toml", "b.toml")
+
+
+def test_compare_does_not_overwrite_its_data(refused, shop, tmp_path):
+    for name in ("a.toml", "b.toml"):
+        (tmp_path / name).write_text("")
+    assert "is where the data comes from" in refused("compare", "a.toml", "b.toml", "--output", shop / "films.csv")
+
+
 @pytest.mark.parametrize("stage", ["load", "fit", "recommend", "evaluate"])
 def test_ctrl_c_stops_without_a_traceback(stage, refused, monkeypatch):
     def stop(*args, **options):
@@ -145,6 +160,28 @@ def test_what_it_prints(llmrec):
     for model in ("language profile", "popularity", "random"):
         assert re.search(rf"^│ {model} +│ 0\.\d{{4}} \[", out, re.M)
     assert re.search(r"temporal split \([0-9a-f]{16}\).*ndcg@10.*recall@20.*coverage@10", out, re.S)
+
+
+def test_evaluate_prints_and_writes_every_measure(llmrec, tmp_path):
+    code, out, err = llmrec("evaluate", "--output", "figures.csv", "--plot", "figures.png", "--set", "evaluation.k=[3]")
+    assert (code, err) == (0, "") and (tmp_path / "figures.png").read_bytes().startswith(b"\x89PNG")
+    figures = pd.read_csv(tmp_path / "figures.csv").set_index(["model", "measure"])
+    for model in ("language profile", "popularity", "random"):
+        row = figures.loc[(model, "ndcg@3")]
+        assert re.search(rf"^│ {model} +│ {row['mean']:.4f} \[{row.low:.4f}, {row.high:.4f}\]", out, re.M)
+    assert {"recall@3", "coverage@3"} <= set(figures.index.get_level_values("measure"))
+
+
+@pytest.mark.filterwarnings("ignore:reports")
+def test_compare_tests_what_two_files_differ_in(llmrec, tmp_path):
+    (tmp_path / "a[b].toml").write_text("")
+    (tmp_path / "c.toml").write_text("[similarity]\nmethod = 'euclidean'\n[projection]\nmethod = 'centre'\n")
+    code, out, err = llmrec("compare", "a[b].toml", "c.toml", "--output", "figures.csv")
+    assert code == 0 and "similarity.method │ cosine" in out and "projection.method │ none" in out and "profile.method" not in out
+    assert re.search(r"│ a\[b\]\.toml │ c\.toml +│ [+-]0\.\d{4} \[[+-]0\.\d{4}, [+-]0\.\d{4}\]", out)
+    figures = pd.read_csv(tmp_path / "figures.csv")
+    means = figures[figures.measure == "ndcg@10"].set_index("model")["mean"]
+    assert f"{means['a[b].toml'] - means['c.toml']:+.4f} [" in out
 
 
 def test_titles_are_shown_as_they_are(llmrec):

@@ -14,6 +14,7 @@ from llmrec.encoding import TextEncoder
 from llmrec.pipeline import DEFAULT, Config, Pipeline, load_config, plot_reports, write_table
 from llmrec.preprocessing import clean_items
 from llmrec.profiles import ProfileRecommender
+from llmrec.recommenders import describe_estimator
 from llmrec.ranking import recommend_with_probability
 
 DEFAULTS = tomllib.loads(DEFAULT.read_text(encoding="utf-8"))
@@ -29,6 +30,22 @@ def test_defaults_are_complete():
         "the TOML file is the one place of the defaults"
     encoder = TextEncoder().get_params()
     assert set(DEFAULTS["encoder"]) == set(encoder) - {"verbose"}, "every parameter of the encoder can be configured"
+    configured = {*DEFAULTS["profile"], *DEFAULTS["index"]} - {"method", "factory"}
+    assert configured == set(ProfileRecommender().get_params(deep=False)) - {"encoder", "profile", "similarity", "template", "index"}, "and every parameter of the profile"
+
+
+def test_the_defaults_are_those_of_the_classes():
+    model = pipeline.build_model(load_config())
+    assert describe_estimator(model) == describe_estimator(ProfileRecommender(TextEncoder()))
+
+
+def test_every_section_reaches_the_model():
+    settings = ["encoder.pooling=cls", "encoder.layer=3", "encoder.prefix=film: ", "projection.method=whiten", "projection.n_components=8", "profile.method=interests",
+                "profile.half_life=20", "profile.by_rating=true", "profile.dislikes=0.5", "profile.n_interests=2", "similarity.method=pearson", "index.factory=HNSW32", "index.n_candidates=50"]
+    model = pipeline.build_model(load_config(settings=settings))
+    assert (model.profile, model.half_life, model.by_rating, model.dislikes, model.n_interests, model.similarity) == ("interests", 20, True, .5, 2, "pearson")
+    assert (model.index, model.n_candidates, model.encoder.method, model.encoder.n_components) == ("HNSW32", 50, "whiten", 8)
+    assert (model.encoder.encoder.pooling, model.encoder.encoder.layer, model.encoder.encoder.prefix) == ("cls", 3, "film:")
 
 
 def test_changes_are_laid_over_the_defaults(tmp_path):
@@ -58,7 +75,8 @@ def test_changes_are_laid_over_the_defaults(tmp_path):
     ("[evaluation]\nk = []", r"evaluation.k: got \[\]"), ("[evaluation]\nk = [10, 0]", "evaluation.k.*got 0"),
     ("[evaluation]\nk = 10", "evaluation.k: got 10; input should be a valid list"),
     ("[evaluation]\nprotocol = 'tempral'", "evaluation.protocol: got 'tempral'"),
-    ("[profile]\nmethod = 'median'", "profile.method: got 'median'"), ("[similarity]\nmethod = 'cos'", "similarity.method: got 'cos'"),
+    ("[profile]\nmethod = 'median'", "profile.method: got 'median'"), ("[profile]\nhalf_life = -1", "profile.half_life: got -1"),
+    ("[projection]\nmethod = 'center'", "projection.method: got 'center'; accepted are 'none', 'centre', 'whiten'"), ("[encoder]\npooling = 'sum'", "encoder.pooling: got 'sum'"), ("[similarity]\nmethod = 'cos'", "similarity.method: got 'cos'"),
     ("[text]\ntemplate = '{titel}'", "text.template.*unknown field 'titel'"),
     ("[data]\ncolumns = {a = 1}", "data.columns.a: got 1; input should be a valid string"),
     ("[ranking\nk = 3", "mine.toml is not well-formed TOML: .*line 1"), ("[ranking]\nk = 1\nk = 2", "mine.toml is not well-formed TOML"),
@@ -129,6 +147,17 @@ def test_evaluate_measures_the_model_and_two_baselines(settings, fitted):
     axes = plot_reports(reports).axes
     assert [ax.get_xlabel().split(" ")[0] for ax in axes] == ["ndcg@3", "recall@5", "coverage@3"]
     assert [bar.get_width() for bar in axes[0].patches] == [report.summary.loc["ndcg@3", "mean"] for report in reports.values()]
+
+
+@pytest.mark.filterwarnings("ignore:reports")
+def test_configurations_are_compared_on_the_same_people(settings):
+    configs = {name: load_config(settings=[*settings, *more]) for name, more in (("plain", []), ("far", ["similarity.method=euclidean"]), ("same", []))}
+    assert pipeline.differing(configs).to_dict("index") == {"similarity.method": {"plain": "cosine", "far": "euclidean", "same": "cosine"}}
+    reports, tested = pipeline.compare_configs(configs)
+    assert list(reports) == list(configs) and len(tested) == 3
+    assert reports["plain"].summary.equals(reports["same"].summary) and tested.difference.iloc[1] == 0
+    with pytest.raises(ValueError, match=r"plain, other differ in evaluation.k \(\[3, 5\], \[4\]\)"):
+        pipeline.differing({"plain": configs["plain"], "other": load_config(settings=[*settings, "evaluation.k=[4]"])})
 
 
 @pytest.mark.parametrize("value, kept", [("auto", None), ("off", False), ("some/folder", "some/folder")])
