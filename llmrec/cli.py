@@ -52,7 +52,7 @@ def figures_table(
     shown = [next(m for m in metrics if m.startswith("ndcg")), [m for m in metrics if m.startswith("recall")][-1],
              next(m for m in metrics if m.startswith("coverage"))]
     meta = next(iter(reports.values())).meta
-    table = Table(title=f"Measured on {len(next(iter(reports.values())).per_user):,} users of the {meta['split']} split ({meta['hash']}), 95% intervals over users", title_justify="left", header_style="")
+    table = Table(title=f"Measured on {len(next(iter(reports.values())).per_user):,} users of the {meta['split']} split ({meta['hash']}), {meta['stage']} part, 95% intervals over users", title_justify="left", header_style="")
     for name in ("model", *shown): table.add_column(name, no_wrap=True)
     for name, report in reports.items():
         rows = [report.summary.loc[m] for m in shown]

@@ -93,6 +93,7 @@ class RankingSection(Section):
 class EvaluationSection(Section):
     "How the model is measured."
     protocol: str           # name of a split
+    stage: str              # test, or validation for choosing
     k: Annotated[list[Length], Field(min_length=1)]  # list lengths
 
 class Config(Section):
@@ -124,8 +125,8 @@ def check_methods(
     config:Config,  # types and ranges already checked
 )->Config:          # the same
     "Make sure that every method and the template can be used; raises `ValueError` naming the key."
-    for key, options in (("evaluation.protocol", PROTOCOLS), ("encoder.pooling", POOLINGS), ("projection.method", ("none", "centre", "whiten")),
-                         ("profile.method", PROFILES), ("similarity.method", SIMILARITIES)):
+    for key, options in (("evaluation.protocol", PROTOCOLS), ("evaluation.stage", ("test", "validation")), ("encoder.pooling", POOLINGS),
+                         ("projection.method", ("none", "centre", "whiten")), ("profile.method", PROFILES), ("similarity.method", SIMILARITIES)):
         section, name = key.split(".")
         choose(dict.fromkeys(options), getattr(getattr(config, section), name), f"config: {key}")
     try: check_template(config.text.template)
@@ -237,7 +238,7 @@ def evaluate_pipeline(
     if not hasattr(self, "data_"): self.load()
     split = PROTOCOLS[self.config.evaluation.protocol](self.data_)
     models = {"language profile": build_model(self.config), "popularity": Popularity(), "random": Random()}
-    return {name: evaluate(model, split, k=tuple(self.config.evaluation.k)) for name, model in models.items()}
+    return {name: evaluate(model, split, self.config.evaluation.stage, tuple(self.config.evaluation.k)) for name, model in models.items()}
 
 Pipeline.evaluate = evaluate_pipeline
 
@@ -260,7 +261,7 @@ def compare_configs(
     differing(configs)
     first = next(iter(configs.values()))
     split = PROTOCOLS[first.evaluation.protocol](load_data(first.data))
-    reports = {name: evaluate(build_model(config), split, k=tuple(config.evaluation.k)) for name, config in configs.items()}
+    reports = {name: evaluate(build_model(config), split, config.evaluation.stage, tuple(config.evaluation.k)) for name, config in configs.items()}
     return reports, compare(reports, metric=f"ndcg@{first.evaluation.k[0]}")
 
 # %% ../nbs/20_pipeline.ipynb #90c2e940
