@@ -102,7 +102,6 @@ def check_settings(
 # %% ../nbs/10_profiles.ipynb #88933178
 class ProfileRecommender(Recommender):
     "Recommends the items nearest to a person's profile in the space of a language model."
-
     def __init__(self,
         encoder=None,              # transformer from a list of texts to (n, d) vectors; None: TextEncoder()
         profile:str="mean",        # how a history becomes a score, one of PROFILES
