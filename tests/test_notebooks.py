@@ -7,7 +7,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.tools.notebooks import NBS, SKIP_FLAGS, NotebookError, compare, course_notebooks, run
 
-LONGEST = 120  # seconds, for one notebook on 2 cores
+LONGEST = 240  # seconds, for one notebook beside other tests, with nothing in the cache
 
 
 ALL = [*course_notebooks(), NBS / "_template.ipynb"]
