@@ -80,6 +80,7 @@ class SimilaritySection(Section):
     "How vectors are compared."
     method: str             # cosine, euclidean, pearson
 
+# %% ../nbs/20_pipeline.ipynb #f42dd5d3
 class IndexSection(Section):
     "Whether all items are compared, or those that an index finds."
     factory: str            # "" compares all; else as faiss names its indexes
