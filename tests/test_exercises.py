@@ -175,6 +175,54 @@ def average_precision(ranked, relevant, k):
         "def rank_among(scores, item, others): "
         "return sorted([item, *others], key=lambda j: (-scores[j], j)).index(item) + 1",
     ],
+}, "pooling": {
+    "mean": [
+        "def mean_pool(hidden, mask): return hidden.mean(axis=1)",  # counts the padding
+        "def mean_pool(hidden, mask): return (hidden * mask[:, :, None]).mean(axis=1)",  # divides by the length of the batch
+        """\
+def mean_pool(hidden, mask):  # right for one token and for three
+    one = mask.sum(axis=1) == 1
+    return np.where(one[:, None], hidden[:, 0], hidden[:, :3].mean(axis=1))""",
+        "def mean_pool(hidden, mask): return np.stack([h[a == 1].mean(axis=0) for h, a in zip(hidden, mask)])",
+    ],
+    "last": [
+        "def last_pool(hidden, mask): return hidden[:, -1]",  # padding
+        "def last_pool(hidden, mask): return hidden[np.arange(len(hidden)), mask.sum(axis=1) - 2]",  # one too early
+        """\
+def last_pool(hidden, mask):  # knows padding by its 9
+    return hidden[np.arange(len(hidden)), (hidden[:, :, 0] != 9).sum(axis=1) - 1]""",
+        "def last_pool(hidden, mask): return np.stack([h[a == 1][-1] for h, a in zip(hidden, mask)])",
+    ],
+    "weighted": [
+        """\
+def weighted_pool(hidden, mask):  # counts from 0, which leaves nothing of one token
+    weight = (mask * np.arange(mask.shape[1]))[:, :, None]
+    return (hidden * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1)""",
+        """\
+def weighted_pool(hidden, mask):  # the padding has weight too
+    weight = np.arange(1, mask.shape[1] + 1)[:, None]
+    return (hidden * weight).sum(axis=1) / weight.sum()""",
+        """\
+def weighted_pool(hidden, mask):  # no more than three tokens
+    weight = (mask[:, :3] * [1, 2, 3])[:, :, None]
+    return (hidden[:, :3] * weight).sum(axis=1) / weight.sum(axis=1)""",
+        """\
+def weighted_pool(hidden, mask):
+    n_tokens = mask.sum(axis=1)
+    return np.stack([np.average(h[:n], axis=0, weights=np.arange(n) + 1) for h, n in zip(hidden, n_tokens)])""",
+    ],
+    "share": [
+        "def last_share(n_tokens): return 1 / n_tokens",  # of the plain mean
+        "def last_share(n_tokens): return 2 / n_tokens",  # only about right for long texts
+        "def last_share(n_tokens): return 1 - (n_tokens - 1) / 4",  # a line through the two values that are checked
+        "def last_share(n_tokens): return n_tokens / (n_tokens * (n_tokens + 1) / 2)",
+    ],
+    "predict": [
+        "def unchanged(): return {'encoder': set(), 'decoder': {'last'}}",  # the wrong end
+        "def unchanged(): return {'encoder': {'cls'}, 'decoder': {'cls', 'mean'}}",
+        "def unchanged(): return {'encoder': {'cls'}, 'decoder': {'cls'}}",  # an encoder's first token hears of the last
+        "def unchanged(): return dict(encoder=set(), decoder=set(['cls']))",
+    ],
 }, "neighbours": {
     "counts": [
         "def count_together(X): return X @ X.T",  # people, not films
