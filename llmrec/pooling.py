@@ -42,7 +42,7 @@ def weighted_pool(
     hidden,     # as for `mean_pool`
     mask,       # as for `mean_pool`
 ):              # torch tensor (n, d) float32
-    "A mean in which the t-th token has weight t. Source: Muennighoff, arXiv:2202.08904, 2022, section 3.1.1."
+    "A mean in which the t-th token has weight t. Source: Muennighoff, arXiv:2202.08904, 2022, equation 2."
     return mean_pool(hidden, mask * mask.cumsum(dim=1))
 
 POOLINGS = {"mean": mean_pool, "cls": first_pool, "last": last_pool, "max": max_pool, "weighted": weighted_pool}
