@@ -57,6 +57,7 @@ class Projection(TransformerMixin, BaseEstimator):
         _, scale, W = np.linalg.svd(X - self.mean_, full_matrices=False)
         rank = int((scale > 1e-5 * max(scale[0], 1e-9)).sum())
         k = rank if self.n_components is None else self.n_components
+        if not rank: raise ValueError(f"X: these {len(X):,} vectors differ in 0 directions; give at least two different ones")
         if not 1 <= k <= rank: raise ValueError(f"n_components: got {self.n_components}; these {len(X):,} vectors differ in {rank} directions, keep 1 to {rank} of them")
         self.components_ = W[:k].T / (scale[:k] / np.sqrt(len(X) - 1) if self.method == "whiten" else 1)
         return self
