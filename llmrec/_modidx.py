@@ -308,6 +308,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'llmrec.pipeline.parse_setting': ('pipeline.html#parse_setting', 'llmrec/pipeline.py'),
                                  'llmrec.pipeline.plot_reports': ('pipeline.html#plot_reports', 'llmrec/pipeline.py'),
                                  'llmrec.pipeline.read_toml': ('pipeline.html#read_toml', 'llmrec/pipeline.py'),
+                                 'llmrec.pipeline.shown_metrics': ('pipeline.html#shown_metrics', 'llmrec/pipeline.py'),
                                  'llmrec.pipeline.write_table': ('pipeline.html#write_table', 'llmrec/pipeline.py')},
             'llmrec.pooling': { 'llmrec.pooling._Reached': ('pooling.html#_reached', 'llmrec/pooling.py'),
                                 'llmrec.pooling.first_pool': ('pooling.html#first_pool', 'llmrec/pooling.py'),

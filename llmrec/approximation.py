@@ -66,5 +66,5 @@ def trade_off(
         started = time.perf_counter()
         index = ItemIndex(factory).add(V)
         built = time.perf_counter() - started
-        for index.parameters in parameters: rows[factory, index.parameters] = measure_search(index, U, exact) | dict(build_seconds=built)
+        for setting in parameters: rows[factory, setting] = measure_search(index.set_params(parameters=setting), U, exact) | dict(build_seconds=built)
     return pd.DataFrame(rows).T.rename_axis(["factory", "parameters"])

@@ -48,11 +48,10 @@ def figures_table(
     reports:dict,   # name -> Report
 )->Table:           # for a rich Console
     "The mean of each measure for several models, with intervals where there are any."
-    metrics = next(iter(reports.values())).summary.index
-    shown = [next(m for m in metrics if m.startswith("ndcg")), [m for m in metrics if m.startswith("recall")][-1],
-             next(m for m in metrics if m.startswith("coverage"))]
-    meta = next(iter(reports.values())).meta
-    table = Table(title=f"Measured on {len(next(iter(reports.values())).per_user):,} users of the {meta['split']} split ({meta['hash']}), {meta['stage']} part, 95% intervals over users", title_justify="left", header_style="")
+    from llmrec.pipeline import shown_metrics
+    shown, one = shown_metrics(reports), next(iter(reports.values()))
+    title = f"Measured on {len(one.per_user):,} users of the {one.meta['split']} split ({one.meta['hash']}), {one.meta['stage']} part, 95% intervals over users"
+    table = Table(title=title, title_justify="left", header_style="")
     for name in ("model", *shown): table.add_column(name, no_wrap=True)
     for name, report in reports.items():
         rows = [report.summary.loc[m] for m in shown]

@@ -30,7 +30,8 @@ def attention_scores(
 )->np.ndarray:              # (m, n_items) float32; 0 for an empty history
     """Each item's mean similarity with a history in which films like it speak louder.
 
-    Raises `ValueError` if the temperature is too low for the similarities to be told apart from 0. Source: the form is that of Zhou et al., Deep Interest Network, KDD 2018."""
+    Raises `ValueError` if the temperature is not above 0, or too low for the similarities to be told apart from 0. Source: the form is that of He et al., NAIS, TKDE 2018."""
+    if not temperature > 0: raise ValueError(f"temperature: got {temperature!r}; give a number above 0")
     used, place = np.unique(H.indices, return_inverse=True)
     H = csr_matrix((H.data.astype("float64"), place, H.indptr), shape=(H.shape[0], len(used)))
     scores, compare = np.zeros((H.shape[0], len(V)), "float32"), choose(SIMILARITIES, similarity, "similarity")

@@ -6,7 +6,8 @@
 __all__ = ['DEFAULT', 'Length', 'Section', 'DataSection', 'TextSection', 'EncoderSection', 'ProjectionSection', 'ProfileSection',
            'SimilaritySection', 'IndexSection', 'RankingSection', 'EvaluationSection', 'Config', 'explain_fault',
            'check_methods', 'parse_setting', 'read_toml', 'load_config', 'load_data', 'build_encoder', 'build_model',
-           'Pipeline', 'evaluate_pipeline', 'differing', 'compare_configs', 'write_table', 'plot_reports']
+           'Pipeline', 'evaluate_pipeline', 'differing', 'compare_configs', 'write_table', 'shown_metrics',
+           'plot_reports']
 
 # %% ../nbs/20_pipeline.ipynb #7404c6a0
 import difflib, io, tomllib
@@ -276,20 +277,25 @@ def write_table(
     write_whole(path, buffer.getvalue())
 
 # %% ../nbs/20_pipeline.ipynb #956604b5
+def shown_metrics(
+    reports:dict[str,Report],  # name -> report
+)->list[str]:                  # such as ["ndcg@10", "recall@20", "coverage@10"]
+    "The three measures that pictures and tables show."
+    names = next(iter(reports.values())).summary.index
+    def first(metric, names): return next(name for name in names if name.startswith(metric))
+    return [first("ndcg", names), first("recall", names[::-1]), first("coverage", names)]
+
 def plot_reports(
     reports:dict[str,Report],  # name -> report
 ):                             # matplotlib Figure
     "nDCG, recall (with intervals) and coverage of several models, side by side."
     from matplotlib.figure import Figure
-    metrics = [m for m in next(iter(reports.values())).summary.index if m.split("@")[0] in ("ndcg", "recall", "coverage")]
-    shown = [next(m for m in metrics if m.startswith("ndcg")), [m for m in metrics if m.startswith("recall")][-1],
-             next(m for m in metrics if m.startswith("coverage"))]
-    figure = Figure(figsize=(10, 2.6), layout="constrained")
+    shown, figure = shown_metrics(reports), Figure(figsize=(10, 2.6), layout="constrained")
     for ax, metric in zip(figure.subplots(1, 3, sharey=True), shown):
         rows = pd.DataFrame({name: r.summary.loc[metric] for name, r in reports.items()}).T
         ax.barh(rows.index, rows["mean"], color="#0072B2", height=.6)
         ends = np.clip([rows["mean"] - rows.low, rows.high - rows["mean"]], 0, None)
         if not np.isnan(ends).any(): ax.errorbar(rows["mean"], rows.index, xerr=ends, fmt="none", color="black", capsize=4)
         ax.set(xlabel=metric + (" (share of the catalogue)" if "coverage" in metric else " (mean, 95% interval)"))
-        ax.invert_yaxis() if metric == shown[0] else None
+        if metric == shown[0]: ax.invert_yaxis()
     return figure

@@ -60,6 +60,9 @@ def test_attention_refuses_what_it_cannot_tell_apart():
     H = csr_matrix(np.float32([[1, 0], [0, 1]]))
     with pytest.raises(ValueError, match="temperature: 1e-05 is too low here"):
         attention_scores(H, np.float32([[1, 0], [0, 1]]), 1e-5)
+    for temperature in (0, -1., np.nan):
+        with pytest.raises(ValueError, match="temperature: got .*; give a number above 0"):
+            attention_scores(H, np.eye(2), temperature)
     with pytest.raises(ValueError, match="similarity: got 'dot'; accepted are 'cosine'"):
         attention_scores(H, np.eye(2), similarity="dot")
 
