@@ -54,7 +54,7 @@ def test_more_padding_changes_nothing(lengths, more, seed):
 ALBERT = {"albert": lambda: AlbertModel(AlbertConfig(**TINY, hidden_size=16, intermediate_size=32, embedding_size=16))}   # its layers are one and the same
 
 
-@pytest.mark.parametrize("family, make", (FAMILIES | ALBERT).items(), ids=str)
+@pytest.mark.parametrize("family, make", (FAMILIES | ALBERT).items(), ids=[*FAMILIES, *ALBERT])
 def test_each_layer_is_the_one_that_transformers_gives(family, make, save):
     model = load_model(find_model(save(make())), "cpu", "float32")
     ids = [[2, 3, 4, 5]]
