@@ -118,9 +118,11 @@ def explain_fault(
     "The first fault in a configuration, in one line."
     fault = error.errors()[0]
     key = ".".join(map(str, fault["loc"]))
-    if fault["type"] != "extra_forbidden": return f"config: {key}: got {fault['input']!r}; {fault['msg'][0].lower()}{fault['msg'][1:]}"
-    near = difflib.get_close_matches(key, known, n=1, cutoff=.3)
-    return f"config: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
+    hint = ", in TOML such as 0.5" if fault["type"] == "float_type" else ""
+    if fault["type"] != "extra_forbidden": return f"config: {key}: got {fault['input']!r}; {fault['msg'][0].lower()}{fault['msg'][1:]}{hint}"
+    kind, options = ("key", known) if "." in key else ("section", list(Config.model_fields))
+    near = difflib.get_close_matches(key, options, n=1)
+    return f"config: unknown {kind} {key!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(options)}")
 
 # %% ../nbs/20_pipeline.ipynb #33e8eec9
 def check_methods(

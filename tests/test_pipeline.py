@@ -60,9 +60,10 @@ def test_changes_are_laid_over_the_defaults(tmp_path):
 
 @pytest.mark.parametrize("text, message", [
     ("[ranking]\ntemprature = 1", "unknown key 'ranking.temprature'; did you mean 'ranking.temperature'?"),
-    ("[rankin]\nk = 1", "unknown key 'rankin.*did you mean 'ranking"),
-    ("[rankin]", "unknown key 'rankin.*did you mean 'ranking"),
-    ("[zzz]\nq = 1", "unknown key 'zzz.*known are data.interactions, .*evaluation.k"),
+    ("[rankin]\nk = 1", "unknown section 'rankin.*did you mean 'ranking"),
+    ("[rankin]", "unknown section 'rankin.*did you mean 'ranking"),
+    ("[zzz]\nq = 1", "unknown section 'zzz'; known are data, .*evaluation"), ("[ranking]\nzzz = 1", "unknown key 'ranking.zzz'; did you mean 'ranking.k'"),
+    ("[profile]\ndislikes = '.5'", "profile.dislikes: got '.5'; input should be a valid number, in TOML such as 0.5"),
     ("k = 3", "'k' stands outside a section"), ("ranking = 3", "'ranking' stands outside a section"),
     ("[[ranking]]\nk = 3", "'ranking' stands outside a section"),
     ("[ranking]\nk = '3'", "ranking.k: got '3'; input should be a valid integer"), ("[ranking]\nk = 3.0", "ranking.k: got 3.0"),
