@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOSSES', 'standardise', 'init_weights', 'tower', 'profiles_without', 'draw_others', 'contrast_loss', 'batch_loss',
            'hold_out', 'held_ndcg', 'run_key', 'write_state', 'read_state', 'train_epoch', 'train_towers',
-           'check_two_tower', 'TwoTower']
+           'check_two_tower', 'TwoTower', 'climb', 'score_history', 'item_similarity']
 
 # %% ../nbs/11b_two_tower.ipynb #f608285c
 import hashlib, io, json
@@ -211,6 +211,7 @@ def train_epoch(
     if not np.isfinite(total): raise ValueError(f"lr: got {model.lr}; steps of that length diverge, give a smaller one")
     return total / len(order)
 
+# %% ../nbs/11b_two_tower.ipynb #0738eb95
 def train_towers(
     model:Recommender,   # whose parameters are used: those of `TwoTower`
     X:csr_matrix,        # (n_users, n_items) likes to train on
@@ -291,24 +292,30 @@ class TwoTower(Recommender):
         self.items_ = self.climb(self.V_, half=1)
         return self
 
-    def climb(self,
-        V:np.ndarray,               # (n, d0) float32, profiles or standardised item vectors
-        half:int,                   # 0 for the user tower, 1 for the item tower
-    )->np.ndarray:                  # (n, d) float32, rows of length 1
-        "Where the towers put what they are given."
-        weights = torch.from_numpy(self.weights_).chunk(2)[half]
-        with torch.no_grad(): return tower(torch.from_numpy(V), weights, (V.shape[1], *self.hidden, self.d)).numpy()
+# %% ../nbs/11b_two_tower.ipynb #91e81176
+def climb(
+    self:TwoTower,
+    V:np.ndarray,   # (n, d0) float32, profiles or standardised item vectors
+    half:int,       # 0 for the user tower, 1 for the item tower
+)->np.ndarray:      # (n, d) float32, rows of length 1
+    "Where the towers put what they are given."
+    weights = torch.from_numpy(self.weights_).chunk(2)[half]
+    with torch.no_grad(): return tower(torch.from_numpy(V), weights, (V.shape[1], *self.hidden, self.d)).numpy()
 
-    def score_history(self,
-        H:csr_matrix,               # (m, n_items) likes
-    )->np.ndarray:                  # (m, n_items) float32, logits of the softmax; a row of -inf for a history without likes
-        "Cosine over temperature of every item with each history."
-        scores = self.climb(mean_profile(H, self.V_), half=0) @ self.items_.T / np.float32(self.temperature)
-        scores[np.diff(H.indptr) == 0] = -np.inf
-        return scores
+def score_history(
+    self:TwoTower,
+    H:csr_matrix,   # (m, n_items) likes
+)->np.ndarray:      # (m, n_items) float32, logits of the softmax; a row of -inf for a history without likes
+    "Cosine over temperature of every item with each history."
+    scores = self.climb(mean_profile(H, self.V_), half=0) @ self.items_.T / np.float32(self.temperature)
+    scores[np.diff(H.indptr) == 0] = -np.inf
+    return scores
 
-    def item_similarity(self,
-        codes:np.ndarray,           # (n,) int item codes
-    )->np.ndarray:                  # (n, n_items) float32 cosines
-        "How close items lie at the top of their tower."
-        return self.items_[codes] @ self.items_.T
+def item_similarity(
+    self:TwoTower,
+    codes:np.ndarray,  # (n,) int item codes
+)->np.ndarray:         # (n, n_items) float32 cosines
+    "How close items lie at the top of their tower."
+    return self.items_[codes] @ self.items_.T
+
+TwoTower.climb, TwoTower.score_history, TwoTower.item_similarity = climb, score_history, item_similarity
