@@ -571,6 +571,60 @@ def rank_by_interests(V, liked, groups, unseen):
         best[j] = max(cosines)
     return sorted(unseen, key=lambda j: (-best[j], j))""",
     ],
+}, "ranking": {
+    "softmax": [
+        "def softmax(s, tau=1): return s / s.sum()",  # no exponential
+        "def softmax(s, tau=1): return np.exp(s * tau) / np.exp(s * tau).sum()",  # multiplies
+        "def softmax(s, tau=1): return np.exp(s / tau) / np.exp(s / tau).sum()",  # overflows
+        """\
+def softmax(s, tau=1):
+    log_sum = np.logaddexp.reduce(s / tau)
+    return np.exp(s / tau - log_sum)""",
+    ],
+    "ratio": [
+        "def largest_ratio(tau): return np.exp(1 / tau)",  # from 0 to 1
+        "def largest_ratio(tau): return np.exp(2 * tau)",  # the wrong way round
+        "def largest_ratio(tau): return np.exp(2) / tau",  # divides outside
+        "def largest_ratio(tau): return np.exp(1 / tau) / np.exp(-1 / tau)",
+    ],
+    "loss": [
+        "def loss(P, Y): return -(P * np.log(P)).sum() / Y.sum()",  # chances as their own labels
+        "def loss(P, Y): return -np.log(P[Y == 1]).sum()",  # not divided
+        "def loss(P, Y): return -np.log(P[Y == 1]).sum() / len(Y)",  # per person
+        "def loss(P, Y): return np.mean([-np.log(P[i, j]) for i, j in zip(*Y.nonzero())])",
+    ],
+    "slope": [
+        """\
+def slope(s, y, tau):  # the wrong sign
+    powers = np.exp(s / tau)
+    return (y - powers / powers.sum()) / tau""",
+        """\
+def slope(s, y, tau):  # of the scores, not of the chances
+    return (s - y) / tau""",
+        """\
+def slope(s, y, tau):  # one like, temperature 1
+    powers = np.exp(s / tau)
+    return powers / powers.sum() - y""",
+        """\
+def slope(s, y, tau):
+    p = np.exp(s / tau - np.logaddexp.reduce(s / tau))
+    jacobian = (np.diag(p) - np.outer(p, p)) / tau
+    return -jacobian @ (y / p)""",
+    ],
+    "temperature": [
+        "def best_temperature(S, Y, taus): return min(taus)",  # the boldest
+        """\
+def best_temperature(S, Y, taus):  # the largest loss
+    return max(taus, key=lambda t: -(S / t - np.log(np.exp(S / t).sum(axis=1, keepdims=True)))[Y == 1].mean())""",
+        """\
+def best_temperature(S, Y, taus):  # overflows
+    losses = [-(S / t - np.log(np.exp(S / t).sum(axis=1, keepdims=True)))[Y == 1].mean() for t in taus]
+    return taus[int(np.argmin(losses))]""",
+        """\
+def best_temperature(S, Y, taus):
+    losses = [sum(np.logaddexp.reduce(S[i] / t) - S[i, j] / t for i, j in np.argwhere(Y == 1)) for t in taus]
+    return taus[int(np.argmin(losses))]""",
+    ],
 }}
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # nbgrader's own
 

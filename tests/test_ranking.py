@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 
 from llmrec.recommenders import Popularity, Random
-from llmrec.ranking import nll, recommend_with_probability, softmax
+from llmrec.ranking import fit_temperature, nll, nll_gradient, recommend_with_probability, reliability, softmax
 
 SCORES = st.tuples(st.integers(1, 6), st.integers(1, 9)).flatmap(
     lambda shape: arrays("float32", shape, elements=st.one_of(st.floats(-20, 20, width=32), st.just(-np.inf))))
@@ -98,3 +98,77 @@ def test_probabilities_add_up_over_all_that_is_allowed(movielens):
     by_user = everything.groupby("user_id")
     assert (by_user.size() == left).all() and np.allclose(by_user.probability.sum(), 1, atol=1e-5)
     assert everything.attrs["short_lists"] == 2 and everything.probability.gt(0).all()
+
+
+@given(arrays("float64", (3, 4), elements=st.floats(-3, 3)), arrays("int8", (3, 4), elements=st.integers(0, 1)), st.floats(.2, 5))
+def test_the_gradient_is_that_of_finite_differences(S, likes, temperature):
+    if not likes.any():
+        with pytest.raises(ValueError, match="labels: are empty"):
+            nll_gradient(S, csr_matrix(likes), temperature)
+        return
+    found, h = nll_gradient(S, csr_matrix(likes), temperature), 1e-4
+    for where in np.ndindex(S.shape):
+        step = np.zeros_like(S)
+        step[where] = h
+        slope = (nll(S + step, csr_matrix(likes), temperature) - nll(S - step, csr_matrix(likes), temperature)) / (2 * h)
+        assert abs(found[where] - slope) < 1e-5
+
+
+def test_what_may_not_be_chosen_has_no_slope():
+    G = nll_gradient(np.array([[0, 1, -np.inf], [-np.inf] * 3]), csr_matrix([[1, 0, 0], [0, 0, 0]]))
+    assert np.allclose(G, [[-.7310586, .7310586, 0], [0, 0, 0]])
+
+
+def drawn(temperature, n=4000, seed=0):
+    """Scores of four items and, for each row, one label drawn from their softmax."""
+    rng = np.random.default_rng(seed)
+    S = rng.normal(0, 2, (n, 4))
+    P = scipy.special.softmax(S / temperature, axis=1)
+    items = (P.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1).clip(max=3)
+    return S, csr_matrix((np.ones(n), (np.arange(n), items)), shape=(n, 4))
+
+
+@pytest.mark.parametrize("temperature", [.3, 1, 4])
+def test_the_temperature_that_labels_were_drawn_at_is_found(temperature):
+    S, labels = drawn(temperature)
+    found = fit_temperature(S, labels)
+    assert found == pytest.approx(temperature, rel=.1)
+    assert all(nll(S, labels, found) <= nll(S, labels, found * factor) for factor in (.98, 1.02))
+    assert fit_temperature(S * 7, labels) == pytest.approx(7 * found, rel=.01), "the temperature grows with the scores"
+    blind = np.vstack([S, np.zeros((5, 4))]), csr_matrix(np.vstack([labels.toarray(), np.zeros((5, 4))]))
+    assert fit_temperature(*blind) == found, "who has no label does not count"
+
+
+def test_labels_against_the_scores_want_equal_chances():
+    S = np.array([[1., 0, -1]])
+    assert softmax(S, fit_temperature(S, csr_matrix([[0, 0, 1]]))) == pytest.approx(np.full((1, 3), 1 / 3), abs=1e-3)
+
+
+def test_temperatures_that_cannot_be_fitted():
+    for S, labels, message in ((np.ones((1, 3)), [[1, 0, 0]], "S: all scores are the same"), (np.full((1, 3), -np.inf), [[1, 0, 0]], "S: all scores are the same"),
+                               (np.array([[0, 1, -np.inf]]), [[0, 0, 1]], "labels: hold an item with score -inf"), (np.eye(2), [[0, 0], [0, 0]], "all scores are the same")):
+        with pytest.raises(ValueError, match=message):
+            fit_temperature(S, csr_matrix(labels))
+
+
+def test_reliability_by_hand():
+    """Two people with chances .1 .2 .3 .4; the first has two labels, so each of their films is forecast twice."""
+    S, labels = np.log(np.array([[.1, .2, .3, .4]] * 2)), csr_matrix([[0, 0, 1, 1], [1, 0, 0, 0]])
+    table = reliability(S, labels, n_bins=1)
+    assert table.forecasts.tolist() == [12] and table.expected[0] == pytest.approx(3) and table.found.tolist() == [3] and table.attrs["ece"] == pytest.approx(0, abs=1e-6)
+    two = reliability(S, labels, n_bins=2)  # half of the probability lies below the second person's .3, which falls into the upper bin
+    assert two.forecasts.tolist() == [8, 4] and two.found.tolist() == [2, 1] and np.allclose(two.expected, [1.5, 1.5])
+    assert two.attrs["ece"] == pytest.approx((.5 + .5) / 3, abs=1e-6) and np.allclose(two.predicted, [1.5 / 8, 1.5 / 4]) and np.allclose(two.observed, [2 / 8, 1 / 4])
+
+
+def test_true_chances_are_reliable_and_bold_ones_are_not():
+    S, labels = drawn(1)
+    good, bold = (reliability(S, labels, temperature).attrs["ece"] for temperature in (1, .2))
+    assert good < .05 < .2 < bold
+    table = reliability(S, labels)
+    assert table.forecasts.sum() == S.size and table.found.sum() == len(S) and table.expected.sum() == pytest.approx(len(S), rel=1e-5)
+
+
+def test_reliability_without_labels():
+    with pytest.raises(ValueError, match="labels: are empty"):
+        reliability(np.eye(2), csr_matrix((2, 2)))
