@@ -40,8 +40,14 @@ class Recommender(BaseEstimator):
         train:Dataset,  # what to learn from
     )->"Recommender":   # self
         "Remember the data; subclasses call this first and then learn."
-        self.train_, self.X_ = train, train.matrix()
+        self.train_, self.X_ = train, self.history(train)
         return self
+
+    def history(self,
+        train:Dataset,  # what it is fitted on
+    )->csr_matrix:      # (n_users, n_items) what `score_items` hands to `score_history`
+        "The likes; a subclass may weigh them otherwise."
+        return train.matrix()
 
     def score_items(self,
         user_ids,     # (n,) ids of people it was fitted on
