@@ -48,7 +48,7 @@ def encoder(tmp_path):
 def encoded(monkeypatch):
     """The sizes of the batches that go through the model from now on."""
     sizes = []
-    monkeypatch.setattr(encoding, "encode_batch", lambda model, ids: sizes.append(len(ids)) or encode_batch(model, ids))
+    monkeypatch.setattr(encoding, "encode_batch", lambda model, ids, *how: sizes.append(len(ids)) or encode_batch(model, ids, *how))
     return sizes
 
 
@@ -274,7 +274,7 @@ def test_broken_unicode_is_refused(encoder):
 
 
 @pytest.mark.parametrize("wrong, message", [
-    ({"pooling": "max"}, "pooling must be 'mean', got 'max'"), ({"dtype": "int8"}, "dtype must be"), ({"device": "tpu"}, "device must be"),
+    ({"pooling": "sum"}, r"pooling must be one of \['mean', .*got 'sum'"), ({"layer": 7}, "layer: got 7; this model has layers 0 .* to 6"), ({"layer": -2}, "layer must be"), ({"dtype": "int8"}, "dtype must be"), ({"device": "tpu"}, "device must be"),
     ({"max_length": 2}, "max_length must be a whole number from 3 to 512, got 2"), ({"max_length": 513}, "from 3 to 512"),
     ({"max_length": "9"}, "got '9'"), ({"batch_tokens": 0}, "batch_tokens must be"), ({"batch_tokens": 1.5}, "batch_tokens must be"),
 ])
@@ -290,7 +290,7 @@ def test_positions_that_a_model_lacks_are_refused(save):
 
 
 def test_it_is_a_scikit_learn_transformer(encoder):
-    params = dict(model="minilm", pooling="mean", device="cpu", dtype="float32", max_length=128, batch_tokens=2048,
+    params = dict(model="minilm", pooling="mean", layer=-1, prefix="", device="cpu", dtype="float32", max_length=128, batch_tokens=2048,
                   cache_dir=encoder.cache_dir, verbose=False)
     assert encoder.get_params() == params and clone(encoder).get_params() == params
     V = make_pipeline(clone(encoder)).fit_transform(["a film"])
@@ -363,8 +363,8 @@ import hashlib, json, sys
 from llmrec import encoding
 from llmrec.encoding import TextEncoder, encode_batch
 
-def count(model, ids):
-    vectors = encode_batch(model, ids)
+def count(model, ids, *how):
+    vectors = encode_batch(model, ids, *how)
     print("encoded", flush=True)
     return vectors
 
