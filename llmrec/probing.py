@@ -92,7 +92,7 @@ class RidgeRecommender(Recommender):
         warm = self.X_.getnnz(axis=0) > 0
         F = item_features(train.items, encoder.fit_transform(item_text(train.items, self.template)), warm, self.genres, self.year)
         self.F_, self.P_ = F.astype("float32"), ridge_map(F, warm, self.reg).astype("float32")
-        self.average_ = (self.X_.sum(axis=0) @ F / (self.X_.getnnz(axis=1) > 0).sum()).astype("float32")
+        self.average_ = ((self.X_.T @ np.ones(train.n_users)) @ F / np.count_nonzero(self.X_.getnnz(axis=1))).astype("float32")
         return self
 
     def score_history(self,
