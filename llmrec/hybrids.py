@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['dual_ridge', 'LeaveOutRated', 'rated_rows', 'LanguageEASE', 'fit', 'score_history', 'item_similarity', 'shared_taste',
-           'Hybrid']
+           'Hybrid', 'score_both']
 
 # %% ../nbs/12_hybrids.ipynb #879e9a37
 import numpy as np
@@ -178,10 +178,14 @@ class Hybrid(LanguageEASE):
         self.map_ = ridge_map(self.F_, self.liked_, self.taste_reg).astype("float32")
         return self
 
-    def score_history(self,
-        H:csr_matrix,            # (m, n_items) likes, or their weights
-    )->np.ndarray:               # (m, n_items) float32; a row of -inf for a history without likes
-        "Sum of both parts; for films without likes the ridge alone."
-        S = super().score_history(H)
-        S[:, ~self.liked_] = np.where(np.isfinite(S[:, ~self.liked_]), 0, -np.inf)
-        return S + self.taste * (H.sign() @ self.taste_ @ self.map_)
+
+# %% ../nbs/12_hybrids.ipynb #68a2b27e
+def score_both(self:Hybrid,
+    H:csr_matrix,            # (m, n_items) likes, or their weights
+)->np.ndarray:               # (m, n_items) float32; a row of -inf for a history without likes
+    "Sum of both parts; for films without likes the ridge alone."
+    S = LanguageEASE.score_history(self, H)
+    S[:, ~self.liked_] = np.where(np.isfinite(S[:, ~self.liked_]), 0, -np.inf)
+    return S + self.taste * (H.sign() @ self.taste_ @ self.map_)
+
+Hybrid.score_history = score_both
