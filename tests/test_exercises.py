@@ -625,6 +625,56 @@ def best_temperature(S, Y, taus):
     losses = [sum(np.logaddexp.reduce(S[i] / t) - S[i, j] / t for i, j in np.argwhere(Y == 1)) for t in taus]
     return taus[int(np.argmin(losses))]""",
     ],
+}, "cold_start": {
+    "weights": [
+        "def taste_weights(X, F, reg): return np.linalg.solve(F.T @ F + reg * np.eye(F.shape[1]), F.T @ X.T)",  # silence as dislike
+        """\
+def taste_weights(X, F, reg):  # people in rows
+    warm = X.any(axis=0)
+    return np.linalg.solve(F[warm].T @ F[warm] + reg * np.eye(F.shape[1]), F[warm].T @ X[:, warm].T).T""",
+        """\
+def taste_weights(X, F, reg):  # forgets the penalty's size
+    warm = X.any(axis=0)
+    return np.linalg.solve(F[warm].T @ F[warm] + np.eye(F.shape[1]), F[warm].T @ X[:, warm].T)""",
+        """\
+def taste_weights(X, F, reg):
+    warm = X.sum(axis=0) > 0
+    G = F[warm] @ F[warm].T + reg * np.eye(warm.sum())
+    return F[warm].T @ np.linalg.inv(G) @ X[:, warm].T""",
+    ],
+    "new_films": [
+        "def best_new_film(W, F, X): return (F @ W).argmax(axis=0)",  # of all films
+        """\
+def best_new_film(W, F, X):  # codes among the new films
+    return (F[~X.any(axis=0)] @ W).argmax(axis=0)""",
+        """\
+def best_new_film(W, F, X):  # old films at 0, which beats a score below it
+    S = (F @ W).T
+    S[:, X.any(axis=0)] = 0
+    return S.argmax(axis=1)""",
+        """\
+def best_new_film(W, F, X):
+    new = np.flatnonzero(X.sum(axis=0) == 0)
+    return new[np.argmax(F[new] @ W, axis=0)]""",
+    ],
+    "share": [
+        "def share_likes(H, X, mu): return H @ X.T @ X",  # counts, no ridge
+        "def share_likes(H, X, mu): return H @ np.linalg.inv(X.T @ X + mu * np.eye(X.shape[1]))",  # half of the formula
+        "def share_likes(H, X, mu): return H @ X.T @ np.linalg.solve(X @ X.T + np.eye(len(X)), X)",  # mu is always 1
+        "def share_likes(H, X, mu): return H @ np.linalg.solve(X.T @ X + mu * np.eye(X.shape[1]), X.T @ X)",
+    ],
+    "warm_up": [
+        "def warm_up(H, model, X, m): return (H.sum() * model + m * X.mean(axis=0)) / (H.sum() + m)",  # one n for all
+        """\
+def warm_up(H, model, X, m):  # counts, not shares
+    n = H.sum(axis=1, keepdims=True)
+    return (n * model + m * X.sum(axis=0)) / (n + m)""",
+        "def warm_up(H, model, X, m): return np.where(H.sum(axis=1, keepdims=True) > 0, (model + X.mean(axis=0)) / 2, X.mean(axis=0))",  # half, whatever n
+        """\
+def warm_up(H, model, X, m):
+    share = H.sum(axis=1) / (H.sum(axis=1) + m)
+    return share[:, None] * model + np.outer(1 - share, X.mean(axis=0))""",
+    ],
 }}
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # nbgrader's own
 
