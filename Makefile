@@ -28,7 +28,7 @@ run: $(READY)  ## the main job: recommend films to ten people, and measure it
 
 test: export HF_HUB_OFFLINE := 1
 test: $(READY)  ## prove everything: export in sync, notebooks unchanged, tests green
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lab: $(READY)  ## open the course in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=nbs
