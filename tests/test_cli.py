@@ -262,7 +262,8 @@ def test_an_output_that_knows_few_letters(shop):
 
 
 def test_ctrl_c_in_a_process(shop):
-    process = start(shop, "--set", "encoder.model=smollm2", "encoder.cache_dir=off")
+    heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # in the background a shell makes its programs deaf to it
+    process = start(shop, "--set", "encoder.model=smollm2", "encoder.cache_dir=off", preexec_fn=heeds)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert process.communicate()[1] == b"llmrec: stopped\n" and process.returncode == 2
