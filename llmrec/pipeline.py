@@ -284,7 +284,9 @@ def shown_metrics(
 )->list[str]:                  # such as ["ndcg@10", "recall@20", "coverage@10"]
     "The three measures that pictures and tables show."
     names = next(iter(reports.values())).summary.index
-    def first(metric, names): return next(name for name in names if name.startswith(metric))
+    def first(metric, names):
+        "The first of the names that belongs to a metric."
+        return next(name for name in names if name.startswith(metric))
     return [first("ndcg", names), first("recall", names[::-1]), first("coverage", names)]
 
 def plot_reports(

@@ -56,7 +56,9 @@ def stop_before(
 ):              # a handle; after its `remove()` the model runs through again
     "Have a model raise `_Reached` with the hidden states that come to the layer above `layer`, or None if its layers stand in no list."
     import torch
-    def stop(module, args): raise _Reached(args[0])
+    def stop(module, args):
+        "Called by torch with what comes into a layer."
+        raise _Reached(args[0])
     lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == model.config.num_hidden_layers)
     stack = next(lists, None)
     return stack and stack[layer].register_forward_pre_hook(stop)
