@@ -74,7 +74,7 @@ def refused(llmrec, tmp_path):
     ("recommend --set encoder.device=gpu", "device must be"), ("recommend --set encoder.max_length=999", "max_length"),
     ("recommend --set text.template=film", "template: 'film' has no field"), ("recommend --set text.template={title!x}", "template: '{title!x}'"),
     ("recommend --set text.template={title:{year}}", "template: '{title:{year}}'"), ("recommend --set text.template={year:d}", "template:"),
-    ("evaluate --k 3", "unrecognized arguments: --k"), ("evaluate --output a.txt", "--output: got 'a.txt'"), ("evaluate --set index.factory=Flatt", "Flatt"),
+    ("evaluate --k 3", "unrecognized arguments: --k"), ("evaluate --output a.txt", "--output: got 'a.txt'"), ("evaluate --set recommender.method=profile index.factory=Flatt", "Flatt"),
     ("compare", "required: FILE"), ("compare a.toml", "name at least two"), ("compare a.toml a.toml", "name at least two"),
     ("compare a.toml b.toml", "there is no file a.toml"),
     ("recommend --output lists.txt", "--output: got 'lists.txt'; it must end in .parquet or .csv"), ("recommend --plot a.gif", "--plot: got"),
@@ -154,10 +154,10 @@ def test_what_it_prints(llmrec):
     assert (code, err) == (0, "")
     assert re.search(r"Dataset: 8 users, 20 items, 76 interactions\n- 1 items without title", out)
     assert [out.count(f"User {user} liked") for user in (1, 2, 3, 8)] == [1, 1, 0, 1]
-    ranks = re.findall(r"^│\s+(\d+) │.*│ (-?\d\.\d{3}) │\s+(0\.\d{5}) │$", out, re.M)
+    ranks = re.findall(r"^│\s+(\d+) │.*│ (-?\d\.\d{3}) │\s+([01]\.\d{5}) │$", out, re.M)
     assert [rank for rank, _, _ in ranks] == [*"1234"] * 2
     assert "1 lists are shorter than 4" in out, "user 8 has rated everything"
-    for model in ("language profile", "popularity", "random"):
+    for model in ("hybrid", "popularity", "random"):
         assert re.search(rf"^│ {model} +│ 0\.\d{{4}} \[", out, re.M)
     assert re.search(r"temporal split \([0-9a-f]{16}\).*ndcg@10.*recall@20.*coverage@10", out, re.S)
 
@@ -166,7 +166,7 @@ def test_evaluate_prints_and_writes_every_measure(llmrec, tmp_path):
     code, out, err = llmrec("evaluate", "--output", "figures.csv", "--plot", "figures.png", "--set", "evaluation.k=[3]")
     assert (code, err) == (0, "") and (tmp_path / "figures.png").read_bytes().startswith(b"\x89PNG")
     figures = pd.read_csv(tmp_path / "figures.csv").set_index(["model", "measure"])
-    for model in ("language profile", "popularity", "random"):
+    for model in ("hybrid", "popularity", "random"):
         row = figures.loc[(model, "ndcg@3")]
         assert re.search(rf"^│ {model} +│ {row['mean']:.4f} \[{row.low:.4f}, {row.high:.4f}\]", out, re.M)
     assert {"recall@3", "coverage@3"} <= set(figures.index.get_level_values("measure"))
@@ -175,9 +175,9 @@ def test_evaluate_prints_and_writes_every_measure(llmrec, tmp_path):
 @pytest.mark.filterwarnings("ignore:reports")
 def test_compare_tests_what_two_files_differ_in(llmrec, tmp_path):
     (tmp_path / "a[b].toml").write_text("")
-    (tmp_path / "c.toml").write_text("[similarity]\nmethod = 'euclidean'\n[projection]\nmethod = 'centre'\n")
+    (tmp_path / "c.toml").write_text("[hybrid]\nlanguage = 0.0\n[projection]\nmethod = 'centre'\n")
     code, out, err = llmrec("compare", "a[b].toml", "c.toml", "--output", "figures.csv")
-    assert code == 0 and "similarity.method │ cosine" in out and "projection.method │ none" in out and "profile.method" not in out
+    assert code == 0 and re.search(r"hybrid.language +│ 100.0", out) and re.search(r"projection.method +│ none", out) and "profile.method" not in out
     assert re.search(r"│ a\[b\]\.toml │ c\.toml +│ [+-]0\.\d{4} \[[+-]0\.\d{4}, [+-]0\.\d{4}\]", out)
     figures = pd.read_csv(tmp_path / "figures.csv")
     means = figures[figures.measure == "ndcg@10"].set_index("model")["mean"]
@@ -245,7 +245,7 @@ def test_a_configuration_in_a_file(llmrec, tmp_path):
 def test_it_goes_on_without_a_cache(llmrec, tmp_path):
     (tmp_path / "file").write_text("")
     code, out, err = llmrec("recommend", "--users", "1", "--set", "encoder.cache_dir=file/cache")
-    assert code == 0 and "User 1 liked" in out and "language profile" in out
+    assert code == 0 and "User 1 liked" in out and "hybrid" in out
     assert re.fullmatch(r"llmrec: going on without keeping vectors: cannot write to file/cache \([^\n]*\)\n", err), "one warning, once"
 
 
@@ -258,7 +258,7 @@ def start(shop, *words, **options):
 
 def test_an_output_that_knows_few_letters(shop):
     out, err = start(shop, "--k", "20", env=os.environ | {"PYTHONIOENCODING": "ascii"}).communicate()
-    assert err == b"" and b"language profile" in out, "a title that cannot be shown does not end the run"
+    assert err == b"" and b"hybrid" in out, "a title that cannot be shown does not end the run"
 
 
 def test_ctrl_c_in_a_process(shop):

@@ -11,11 +11,14 @@ from sklearn.base import clone
 from llmrec import pipeline
 from llmrec.data import load_interactions
 from llmrec.encoding import TextEncoder
+from llmrec.hybrids import Hybrid
 from llmrec.pipeline import DEFAULT, Config, Pipeline, load_config, plot_reports, write_table
 from llmrec.preprocessing import clean_items
+from llmrec.probing import RidgeRecommender
 from llmrec.profiles import ProfileRecommender
 from llmrec.recommenders import describe_estimator
 from llmrec.ranking import recommend_with_probability
+from llmrec.two_tower import TwoTower
 
 DEFAULTS = tomllib.loads(DEFAULT.read_text(encoding="utf-8"))
 
@@ -32,20 +35,34 @@ def test_defaults_are_complete():
     assert set(DEFAULTS["encoder"]) == set(encoder) - {"verbose"}, "every parameter of the encoder can be configured"
     configured = {*DEFAULTS["profile"], *DEFAULTS["index"]} - {"method", "factory"}
     assert configured == set(ProfileRecommender().get_params(deep=False)) - {"encoder", "profile", "similarity", "template", "index"}, "and every parameter of the profile"
+    for model, sections in ((Hybrid(), ["features", "hybrid"]), (RidgeRecommender(), ["features", "ridge"]), (TwoTower(), ["two_tower"])):
+        configured = {key for section in sections for key in DEFAULTS[section]}
+        assert configured == set(model.get_params(deep=False)) - {"encoder", "template"}, "and every parameter of the other recommenders"
 
 
-def test_the_defaults_are_those_of_the_classes():
-    model = pipeline.build_model(load_config())
-    assert describe_estimator(model) == describe_estimator(ProfileRecommender(TextEncoder()))
+@pytest.mark.parametrize("method, model", [("hybrid", Hybrid()), ("ridge", RidgeRecommender()), ("two_tower", TwoTower()), ("profile", ProfileRecommender())], ids=lambda value: value if isinstance(value, str) else "")
+def test_the_defaults_are_those_of_the_classes(method, model):
+    configured = pipeline.build_model(load_config(settings=[f"recommender.method={method}"]))
+    assert describe_estimator(configured) == describe_estimator(model.set_params(encoder=TextEncoder()))
+
+
+def test_the_hybrid_is_the_default():
+    assert isinstance(pipeline.build_model(load_config()), Hybrid)
 
 
 def test_every_section_reaches_the_model():
-    settings = ["encoder.pooling=cls", "encoder.layer=3", "encoder.prefix=film: ", "projection.method=whiten", "projection.n_components=8", "profile.method=interests",
+    settings = ["recommender.method=profile", "encoder.pooling=cls", "encoder.layer=3", "encoder.prefix=film: ", "projection.method=whiten", "projection.n_components=8", "profile.method=interests",
                 "profile.half_life=20", "profile.by_rating=true", "profile.dislikes=0.5", "profile.n_interests=2", "similarity.method=pearson", "index.factory=HNSW32", "index.n_candidates=50"]
     model = pipeline.build_model(load_config(settings=settings))
     assert (model.profile, model.half_life, model.by_rating, model.dislikes, model.n_interests, model.similarity) == ("interests", 20, True, .5, 2, "pearson")
     assert (model.index, model.n_candidates, model.encoder.method, model.encoder.n_components) == ("HNSW32", 50, "whiten", 8)
     assert (model.encoder.encoder.pooling, model.encoder.encoder.layer, model.encoder.encoder.prefix) == ("cls", 3, "film:")
+
+    settings = ["features.year=0.1", "hybrid.half_life=0", "hybrid.people=7", "text.template={title}"]
+    model = pipeline.build_model(load_config(settings=settings))
+    assert (model.year, model.half_life, model.people, model.template, model.encoder.model) == (.1, None, 7, "{title}", "minilm")
+    model = pipeline.build_model(load_config(settings=["recommender.method=two_tower", "two_tower.hidden=[256, 8]", "two_tower.checkpoint=run.npz", "two_tower.rng=3"]))
+    assert (model.hidden, model.checkpoint, model.rng) == ((256, 8), "run.npz", 3)
 
 
 def test_changes_are_laid_over_the_defaults(tmp_path):
@@ -76,6 +93,11 @@ def test_changes_are_laid_over_the_defaults(tmp_path):
     ("[evaluation]\nk = []", r"evaluation.k: got \[\]"), ("[evaluation]\nk = [10, 0]", "evaluation.k.*got 0"),
     ("[evaluation]\nk = 10", "evaluation.k: got 10; input should be a valid list"),
     ("[evaluation]\nprotocol = 'tempral'", "evaluation.protocol: got 'tempral'"),
+    ("[recommender]\nmethod = 'slim'", "recommender.method: got 'slim'; accepted are 'hybrid', 'ridge', 'two_tower', 'profile'"), ("[two_tower]\nloss = 'bce'", "two_tower.loss: got 'bce'"),
+    ("[profile]\nhalf_life = 20", "profile.half_life has no effect while recommender.method is 'hybrid'; it is read by 'profile'"),
+    ("[recommender]\nmethod = 'ridge'\n[hybrid]\nreg = 1", "hybrid.reg has no effect while recommender.method is 'ridge'; it is read by 'hybrid'"),
+    ("[recommender]\nmethod = 'two_tower'\n[features]\nyear = 1", "features.year has no effect .*; it is read by 'hybrid', 'ridge'"),
+    ("[hybrid]\nreg = 0.0", "hybrid.reg: got 0.0"), ("[hybrid]\nlong = 1.5", "hybrid.long: got 1.5"), ("[two_tower]\nhidden = [0]", "two_tower.hidden.0: got 0"),
     ("[profile]\nmethod = 'median'", "profile.method: got 'median'"), ("[profile]\nhalf_life = -1", "profile.half_life: got -1"),
     ("[projection]\nmethod = 'center'", "projection.method: got 'center'; accepted are 'none', 'centre', 'whiten'"), ("[encoder]\npooling = 'sum'", "encoder.pooling: got 'sum'"), ("[similarity]\nmethod = 'cos'", "similarity.method: got 'cos'"),
     ("[text]\ntemplate = '{titel}'", "text.template.*unknown field 'titel'"),
@@ -95,6 +117,12 @@ def test_a_wrong_file_is_refused_in_one_line(text, message, tmp_path):
 def test_a_setting_of_another_form_is_refused(setting):
     with pytest.raises(ValueError, match="^set: got .*; write section.key=value$"):
         load_config(settings=[setting])
+
+
+def test_a_whole_copy_of_the_defaults_may_name_another_recommender(tmp_path):
+    (tmp_path / "mine.toml").write_text(DEFAULT.read_text().replace('method = "hybrid"', 'method = "profile"'))
+    assert load_config(tmp_path / "mine.toml", ["profile.half_life=20"]).profile.half_life == 20
+    assert set(pipeline.READS) == {"hybrid", "ridge", "two_tower", "profile"} and {name for names in pipeline.READS.values() for name in names} < set(DEFAULTS)
 
 
 def test_a_missing_file_is_refused(tmp_path):
@@ -123,7 +151,7 @@ def fitted(settings):
 def test_the_pipeline_is_its_stages_one_after_the_other(settings, fitted):
     section = fitted.config
     data = clean_items(load_interactions(section.data.interactions))
-    model = ProfileRecommender(TextEncoder(dtype="float32", cache_dir=section.encoder.cache_dir)).fit(data)
+    model = Hybrid(TextEncoder(dtype="float32", cache_dir=section.encoder.cache_dir)).fit(data)
     wanted = recommend_with_probability(model, ["u3", "u1"], k=4, temperature=section.ranking.temperature)
     lists = fitted.recommend(["u3", "u1"], k=4)
     assert lists[wanted.columns].round(5).equals(wanted.round(5)) and lists.attrs == wanted.attrs
@@ -140,7 +168,7 @@ def test_wrong_calls_of_the_pipeline(settings, fitted):
 
 def test_evaluate_measures_the_model_and_two_baselines(settings, fitted):
     reports = fitted.evaluate()
-    assert list(reports) == ["language profile", "popularity", "random"]
+    assert list(reports) == ["hybrid", "popularity", "random"]
     assert {report.meta["hash"] for report in reports.values()} == {reports["random"].meta["hash"]}
     index = list(reports["random"].summary.index)
     assert index[:2] + index[6:8] + index[-4:] == ["ndcg@3", "recall@3", "ndcg@5", "recall@5", "coverage@3", "coverage@5", "gini@3", "gini@5"]
@@ -152,8 +180,8 @@ def test_evaluate_measures_the_model_and_two_baselines(settings, fitted):
 
 @pytest.mark.filterwarnings("ignore:reports")
 def test_configurations_are_compared_on_the_same_people(settings):
-    configs = {name: load_config(settings=[*settings, *more]) for name, more in (("plain", []), ("far", ["similarity.method=euclidean"]), ("same", []))}
-    assert pipeline.differing(configs).to_dict("index") == {"similarity.method": {"plain": "cosine", "far": "euclidean", "same": "cosine"}}
+    configs = {name: load_config(settings=[*settings, *more]) for name, more in (("plain", []), ("far", ["hybrid.language=0"]), ("same", []))}
+    assert pipeline.differing(configs).to_dict("index") == {"hybrid.language": {"plain": 100, "far": 0, "same": 100}}
     reports, tested = pipeline.compare_configs(configs)
     assert list(reports) == list(configs) and len(tested) == 3
     assert reports["plain"].summary.equals(reports["same"].summary) and tested.difference.iloc[1] == 0
