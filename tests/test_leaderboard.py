@@ -10,7 +10,7 @@ from llmrec.evaluation import evaluate, tune
 from llmrec.leaderboard import BASELINES, board_line, in_own_process, line_key, make_board
 from llmrec.neighbours import EASE, Popularity, Random
 from llmrec.splitting import leave_one_out, temporal
-from tests.tools.leaderboard import COLD, grown
+from tests.tools.leaderboard import COLD, LANGUAGE, MODELS, grown
 
 GRID = {"reg": [1, 10, 100]}
 
@@ -84,10 +84,10 @@ def test_a_killed_run_goes_on(data, tmp_path, monkeypatch):
 
 
 def test_every_grid_is_one_the_model_takes():
-    for name, (model, grid) in BASELINES.items():
+    for name, (model, grid) in MODELS.items():
         for part in grid if isinstance(grid, list) else [grid]:
             assert set(part) <= set(model.get_params()), name
-    assert set(COLD) <= set(BASELINES)
+    assert set(COLD) <= set(MODELS) and not set(BASELINES) & set(LANGUAGE)
 
 
 def test_grown_data_are_of_the_same_kind(movielens):

@@ -1,4 +1,4 @@
-"""Makes data/leaderboard/: every baseline on four protocols (`make leaderboard`), and how each grows with the data."""
+"""Makes data/leaderboard/: baselines, language models and hybrids on four protocols (`make leaderboard`), and how the baselines grow with the data."""
 import json
 import sys
 import time
@@ -9,14 +9,42 @@ from sklearn.base import clone
 
 from llmrec.data import load_movielens, make_dataset, write_whole
 from llmrec.evaluation import peak_memory
+from llmrec.factors import ALS
+from llmrec.hybrids import Hybrid, LanguageEASE, LeaveOutRated
 from llmrec.judging import plot_judgements
 from llmrec.leaderboard import BASELINES, in_own_process, make_board
+from llmrec.neighbours import SLIM
+from llmrec.probing import RidgeRecommender
+from llmrec.profiles import ProfileRecommender
 from llmrec.splitting import PROTOCOLS
+from llmrec.two_tower import TwoTower
 from tests.tools.notebooks import ROOT
 
 FOLDER = ROOT / "data/leaderboard"
 WORK = ROOT / "outputs/leaderboard.csv"  # ignored by git: where an interrupted run goes on
-COLD = ["random", "popularity", "TF-IDF"]  # what can score films without likes
+
+
+class ChoosySLIM(LeaveOutRated, SLIM):
+    """SLIM that leaves out films which the person has rated and not liked, as the hybrids do."""
+
+
+class ChoosyALS(LeaveOutRated, ALS):
+    """ALS likewise."""
+
+
+MIXED = [{"half_life": [5, 20, None], "language": [30, 100, 300]}, {"half_life": [2.5]}]
+LANGUAGE = {  # name -> model, grid; "language" hears words, "hybrid" words and other people, the rest other people alone
+    "SLIM, rated left out": (ChoosySLIM(), BASELINES["SLIM"][1]),
+    "ALS, rated left out": (ChoosyALS(), BASELINES["ALS"][1]),
+    "language: profile": (ProfileRecommender(), [{"profile": ["attention"], "half_life": [None, 5, 20], "temperature": [.05, .1]},
+                                                 {"profile": ["mean"], "half_life": [None, 5, 20]}, {"profile": ["interests"]}]),
+    "language: ridge": (RidgeRecommender(), [{"reg": [25, 75, 225], "shared": [0, .5, 2]}, {"genres": [.8]}]),
+    "language: two towers": (TwoTower(), [{"temperature": [.05, .1, .2]}, {"hidden": [(256,)], "lr": [.001], "temperature": [.05, .1, .2]}]),
+    "hybrid: LanguageEASE": (LanguageEASE(), MIXED),
+    "hybrid: Hybrid": (Hybrid(), MIXED),
+}
+MODELS = BASELINES | LANGUAGE
+COLD = ["random", "popularity", "TF-IDF", "language: profile", "language: ridge", "language: two towers", "hybrid: LanguageEASE", "hybrid: Hybrid"]  # what can score films without likes
 TIMES = (1, 2, 4, 8)
 
 
@@ -64,7 +92,7 @@ def growth(board):
 def main():
     FOLDER.mkdir(exist_ok=True)
     data = load_movielens()
-    rounds = {name: (PROTOCOLS[name](data), BASELINES if name != "item_cold" else {model: BASELINES[model] for model in COLD})
+    rounds = {name: (PROTOCOLS[name](data), MODELS if name != "item_cold" else {model: MODELS[model] for model in COLD})
               for name in ("temporal", "leave_one_out", "random", "item_cold")}
     board = make_board(WORK, rounds, verbose=True)
     write_whole(FOLDER / "leaderboard.csv", board.to_csv(index=False).encode())
