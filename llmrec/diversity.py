@@ -136,16 +136,14 @@ def similarity_lookup(
 # %% ../nbs/13_diversity.ipynb #44d0b377
 def mmr(
     relevance:np.ndarray,  # (m, n) float32, of n candidates for each person; -inf for what may not be listed
-    codes:np.ndarray,      # (m, n) int item codes of the candidates
-    V:np.ndarray,          # (n_items, d) float, a vector for each item
+    similar:Callable,      # slice of people, (b,) positions -> (b, n) cosines, as `similarity_lookup` makes it
     k:int=20,              # places in a list
     weight:float=.3,       # 0: plain list, 1: after the first film, always the one least like the list
 )->np.ndarray:             # (m, k) int positions among the candidates; -1 where nothing is left
     "Maximal marginal relevance: novelty is minus the largest cosine with a listed item. Source: Carbonell & Goldstein, SIGIR 1998."
-    similar = similarity_lookup(V, codes)
     def start(rows):
         "Nothing is listed that a candidate could be like."
-        nearest = np.zeros(codes[rows].shape, "float32")
+        nearest = np.zeros(relevance[rows].shape, "float32")
         def add(best):
             "A candidate may be more like the newest film than like the others."
             return -np.maximum(nearest, similar(rows, best), out=nearest)
@@ -155,16 +153,14 @@ def mmr(
 # %% ../nbs/13_diversity.ipynb #6359ce45
 def max_sum(
     relevance:np.ndarray,  # (m, n) float32, of n candidates for each person; -inf for what may not be listed
-    codes:np.ndarray,      # (m, n) int item codes of the candidates
-    V:np.ndarray,          # (n_items, d) float, a vector for each item
+    similar:Callable,      # slice of people, (b,) positions -> (b, n) cosines, as `similarity_lookup` makes it
     k:int=20,              # places in a list
     weight:float=.02,      # 0: plain list, 1: after the first film, always the one farthest from the list
 )->np.ndarray:             # (m, k) int positions among the candidates; -1 where nothing is left
     "Max-sum diversification: novelty is the sum of the distances 1 - cosine to the listed items. Source: Gollapudi & Sharma, WWW 2009; greedy as in Borodin, Lee & Ye, PODS 2012."
-    similar = similarity_lookup(V, codes)
     def start(rows):
         "Nothing is listed, so all is equally near."
-        far = np.zeros(codes[rows].shape, "float32")
+        far = np.zeros(relevance[rows].shape, "float32")
         def add(best):
             "Distances to the newest film come on top."
             np.add(far, 1 - similar(rows, best), out=far)
@@ -245,16 +241,14 @@ def calibrated(
 # %% ../nbs/13_diversity.ipynb #7f364955
 def dpp(
     relevance:np.ndarray,  # (m, n) float32, of n candidates for each person; -inf for what may not be listed
-    codes:np.ndarray,      # (m, n) int item codes of the candidates
-    V:np.ndarray,          # (n_items, d) float, a vector for each item
+    similar:Callable,      # slice of people, (b,) positions -> (b, n) cosines, as `similarity_lookup` makes it
     k:int=20,              # places in a list
     weight:float=.1,       # 0: plain list, 1: after the first film, always the one that adds most volume
 )->np.ndarray:             # (m, k) int positions among the candidates; -1 where nothing is left
     "Greedy maximum of a determinantal point process: novelty is the log of what a candidate adds to the squared volume. Source: Chen, Zhang & Zhou, NeurIPS 2018, algorithm 1."
-    similar = similarity_lookup(V, codes)
     def start(rows):
         "Each candidate is a unit vector, and nothing of it is spanned."
-        m, n = codes[rows].shape
+        m, n = relevance[rows].shape
         left, parts, people, done = np.ones((m, n), "float32"), np.zeros((m, k, n), "float32"), np.arange(m), 0
         def add(best):
             "Take away from each candidate its part along what the newest film brought."
@@ -284,7 +278,7 @@ def list_volume(
 class Diversifier(NamedTuple):
     "A way to re-rank, and what it is given."
     rerank: Callable      # relevance, what it needs, k, weight -> (m, k) positions
-    needs: tuple[str,...] # its arguments between relevance and k: noise, codes, V, genres, bands, interests
+    needs: tuple[str,...] # its arguments between relevance and k: similar, codes, genres, bands, interests, noise
     weight: float         # default
 
 DIVERSIFIERS = {
@@ -292,11 +286,11 @@ DIVERSIFIERS = {
     "random": Diversifier(gumbel_top_k, ("noise",), .02),
     "stratified": Diversifier(stratified, ("codes", "genres"), .1),
     "bands": Diversifier(stratified, ("codes", "bands"), .05),
-    "mmr": Diversifier(mmr, ("codes", "V"), .3),
-    "max_sum": Diversifier(max_sum, ("codes", "V"), .02),
+    "mmr": Diversifier(mmr, ("similar",), .3),
+    "max_sum": Diversifier(max_sum, ("similar",), .02),
     "xquad": Diversifier(xquad, ("codes", "genres", "interests"), .7),
     "calibrated": Diversifier(calibrated, ("codes", "genres", "interests"), .6),
-    "dpp": Diversifier(dpp, ("codes", "V"), .1),
+    "dpp": Diversifier(dpp, ("similar",), .1),
 }
 
 # %% ../nbs/13_diversity.ipynb #0eda66f1
@@ -349,7 +343,7 @@ class Diversified(Recommender):
         super().fit(train)
         vars(self).update({f"base_{name}": value for name, value in vars(fitted).items() if name.endswith("_") and name not in ("train_", "X_")})
         self.seed_ = int(np.random.default_rng(self.rng).integers(2**32))
-        if "V" in method.needs: self.V_ = (TextEncoder() if self.encoder is None else clone(self.encoder)).fit_transform(item_text(train.items, self.template))
+        if "similar" in method.needs: self.V_ = (TextEncoder() if self.encoder is None else clone(self.encoder)).fit_transform(item_text(train.items, self.template))
         if "genres" in method.needs: self.genres_ = genre_shares(train.items)
         if "bands" in method.needs: self.bands_ = popularity_bands(train.matrix().getnnz(axis=0))
         return self
@@ -369,7 +363,8 @@ def rerank(self:Diversified,
     "Bring the best of the candidates into the order of the method."
     method, codes = DIVERSIFIERS[self.method], top_k(S, min(self.n_candidates, S.shape[1]))
     relevance = scale_scores(np.where(codes >= 0, np.take_along_axis(S, codes, axis=1), -np.inf))
-    given = {"codes": codes, **{name: getattr(self, f"{name}_") for name in ("V", "genres", "bands") if name in method.needs}}
+    given = {"codes": codes, **{name: getattr(self, f"{name}_") for name in ("genres", "bands") if name in method.needs}}
+    if "similar" in method.needs: given["similar"] = similarity_lookup(self.V_, codes)
     if "interests" in method.needs: given["interests"] = mean_shares(self.train_.matrix()[users], self.genres_)
     if "noise" in method.needs: given["noise"] = gumbel_noise(codes.shape[1], users, self.seed_)
     positions = method.rerank(relevance, *(given[name] for name in method.needs), self.places, method.weight if self.weight is None else self.weight)

@@ -12,7 +12,7 @@ import numpy as np, pandas as pd
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
 
-from .diversity import DIVERSIFIERS, genre_shares, gumbel_noise, list_volume, mean_shares, miscalibration, popularity_bands, scale_scores
+from .diversity import DIVERSIFIERS, genre_shares, gumbel_noise, list_volume, mean_shares, miscalibration, popularity_bands, scale_scores, similarity_lookup
 from .evaluation import bootstrap_means, score_blocks, stage_parts
 from .metrics import catalogue_coverage, intra_list_diversity, ndcg_at_k, top_k
 from .similarity import choose
@@ -22,7 +22,7 @@ from .splitting import Split
 class Pool(NamedTuple):
     "Candidates of many people, and all that is needed to re-rank and to measure."
     relevance: np.ndarray  # (m, n) float32 in [0, 1], best first; -inf where there are fewer than n
-    given: dict            # codes (m, n), V, genres, bands, interests, noise: what the methods need
+    given: dict            # codes (m, n), and V, similar, genres, bands, interests, noise, as the methods and measures need them
     truth: csr_matrix      # (m, n_items) held-out likes
     n_candidates: int      # items that could have been listed
 
@@ -44,7 +44,7 @@ def make_pool(
         found.append((codes, scale_scores(np.where(codes >= 0, np.take_along_axis(S, codes, axis=1), -np.inf))))
     codes, relevance = map(np.vstack, zip(*found))
     genres, seed = genre_shares(learn.items), int(np.random.default_rng(rng).integers(2**32))
-    given = dict(codes=codes, V=V, genres=genres, bands=popularity_bands(seen.getnnz(axis=0)), interests=mean_shares(seen[users], genres), noise=gumbel_noise(n, users, seed))
+    given = dict(codes=codes, V=V, similar=similarity_lookup(V, codes), genres=genres, bands=popularity_bands(seen.getnnz(axis=0)), interests=mean_shares(seen[users], genres), noise=gumbel_noise(n, users, seed))
     return Pool(relevance, given, truth[users], len(candidates))
 
 # %% ../nbs/13a_frontier.ipynb #f0dc1323
