@@ -1,0 +1,91 @@
+"""The frontier against `evaluate`, `compare` and plain sums, and its wrong calls."""
+import numpy as np
+import pytest
+
+from llmrec.diversity import DIVERSIFIERS, Diversified
+from llmrec.evaluation import compare, evaluate
+from llmrec.frontier import MEASURES, frontier, gains_at_price, make_pool, plot_frontier, rerank_pool
+from llmrec.metrics import catalogue_coverage, ndcg_at_k
+from llmrec.recommenders import Popularity
+from llmrec.splitting import item_cold, temporal
+from tests.test_diversity import Letters, dataset
+
+
+@pytest.fixture(scope="module")
+def split():
+    return temporal(dataset(60, 80))
+
+
+@pytest.fixture(scope="module")
+def pool(split):
+    V = Letters().transform(split.train.items.title)
+    return make_pool(Popularity(), split, V, n=30)
+
+
+@pytest.mark.parametrize("name", DIVERSIFIERS)
+@pytest.mark.parametrize("stage", ["validation", "test"])
+def test_lists_are_those_of_evaluate(split, name, stage):
+    V = Letters().transform(split.train.items.title)
+    model = Diversified(Popularity(), name, weight=.4, n_candidates=30, encoder=Letters(), template="{title}")
+    report = evaluate(model, split, stage=stage, k=(10,))
+    pool = make_pool(Popularity(), split, V, stage=stage, n=30)
+    assert np.array_equal(rerank_pool(pool, name, .4, 10), report.topk)
+    assert np.isclose(MEASURES["ndcg"](report.topk, pool).mean(), report.summary.loc["ndcg@10", "mean"])
+
+
+def test_rows_are_means_and_paired_intervals(split, pool):
+    table = frontier(pool, {"stratified": (.1, .5), "mmr": (.7,)}, n_draws=2000)
+    assert table.index.tolist() == [("none", 0), ("stratified", .1), ("stratified", .5), ("mmr", .7)]
+    plain, topk = (rerank_pool(pool, name, w) for name, w in (("none", 0), ("stratified", .5)))
+    row = table.loc[("stratified", .5)]
+    for name, measure in MEASURES.items():
+        assert np.isclose(row[name], measure(topk, pool).mean())
+    assert row.coverage == catalogue_coverage(topk, pool.n_candidates)
+    assert (table.filter(regex="_low|_high").iloc[0] == 0).all()
+    reports = {name: evaluate(Diversified(Popularity(), name, weight=w, n_candidates=30), split, stage="validation", k=(10,)) for name, w in (("stratified", .5), ("none", None))}
+    low, high = compare(reports).loc[0, ["low", "high"]]
+    assert np.allclose([row.ndcg_low, row.ndcg_high], [low, high])
+    assert np.allclose(ndcg_at_k(topk, pool.truth, 10).mean() - ndcg_at_k(plain, pool.truth, 10).mean(), row.ndcg - table.ndcg.iloc[0])
+
+
+def test_the_same_seed_gives_the_same_table(pool):
+    weights = {"random": (.3,), "dpp": (.3, 1)}
+    assert frontier(pool, weights).equals(frontier(pool, weights))
+
+
+def test_only_candidates_of_the_split_are_listed():
+    split = item_cold(dataset(60, 80))
+    pool = make_pool(Popularity(), split, Letters().transform(split.train.items.title), stage="test", n=200)
+    lists = rerank_pool(pool, "stratified", .5, 30)
+    assert set(np.unique(lists)) == {-1, *split.candidates} and pool.n_candidates == len(split.candidates)
+
+
+def test_gains_are_the_best_that_the_price_allows(pool):
+    table = frontier(pool, {"stratified": (.1, .5), "mmr": (.3, .9)})
+    free = gains_at_price(table, 1)
+    plain = table.loc[("none", 0.)]
+    assert np.isclose(free.loc["mmr", "distance"], table.loc["mmr", "distance"].max() / plain.distance - 1)
+    assert np.isclose(free.loc["stratified", "kl"], 1 - table.loc["stratified", "kl"].min() / plain.kl)
+    dear = table.copy()
+    dear.loc[("mmr", .9), "ndcg"] = .5 * plain.ndcg
+    assert np.isclose(gains_at_price(dear, .4).loc["mmr", "distance"], table.loc[("mmr", .3), "distance"] / plain.distance - 1)
+
+
+def test_the_picture_has_a_line_for_each_method(pool):
+    table = frontier(pool, {"stratified": (.1, .5), "mmr": (.3, .9)})
+    ax = plot_frontier(table, "genre distance", "distance of genres")
+    assert [text for text in ax.get_legend_handles_labels()[1]] == ["stratified", "mmr"]
+    assert ax.get_xlabel() == "distance of genres" and "nDCG" in ax.get_ylabel()
+
+
+@pytest.mark.parametrize("wrong, message", [(dict(method="best", weight=.5), "method: got 'best'"), (dict(method="mmr", weight=2), "weight: got 2"), (dict(method="mmr", weight=.5, k=0), "k: got 0")])
+def test_wrong_calls_are_named(pool, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        rerank_pool(pool, **wrong)
+
+
+def test_a_wrong_price_or_stage_is_named(split, pool):
+    with pytest.raises(ValueError, match="price: got 5"):
+        gains_at_price(frontier(pool, {"mmr": (.5,)}), 5)
+    with pytest.raises(ValueError, match="stage: got 'train'"):
+        make_pool(Popularity(), split, pool.given["V"], stage="train")
