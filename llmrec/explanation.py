@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SENTENCES', 'one_like', 'probe_weights', 'hybrid_weights', 'like_values', 'feature_names', 'feature_weights',
-           'feature_values', 'Explanation', 'item_names', 'shared_facts', 'sentence', 'like_game', 'lime_values',
-           'leave_one_out', 'explain', 'text_score', 'word_game', 'item_table', 'tree_surrogate']
+           'feature_values', 'item_names', 'shared_facts', 'Explanation', 'sentence', 'like_game', 'lime_values',
+           'leave_one_out', 'explain', 'text_score', 'word_game']
 
 # %% ../nbs/14_explanation.ipynb #f05b1897
 import html
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
-from sklearn.linear_model import Ridge
 
 from .data import Dataset
 from .encoding import TextEncoder
@@ -105,6 +104,7 @@ def feature_names(
     n_steps = year_steps(items.year).shape[1] if model.year and "year" in items and items.year.notna().any() else 0
     return np.array(["text"] * (model.F_.shape[1] - len(genres) - n_steps) + genres + ["year"] * n_steps)
 
+# %% ../nbs/14_explanation.ipynb #b2d51976
 def feature_weights(
     model,               # fitted LanguageEASE, Hybrid or RidgeRecommender
     H:csr_matrix,        # (m, n_items) weights of likes
@@ -136,6 +136,25 @@ def feature_values(
     people, C = feature_weights(model, H, items)
     parts, names = C * model.F_[items], feature_names(model)
     return pd.DataFrame({"people": people} | {name: parts[:, names == name].sum(axis=1) for name in dict.fromkeys(names)})
+
+# %% ../nbs/14_explanation.ipynb #edca8abb
+def item_names(
+    items:pd.DataFrame,   # rows of items
+)->list[str]:             # titles, or ids where there is none
+    "What to call items."
+    titles = items.title if "title" in items else pd.Series("", index=items.index)
+    return [title if isinstance(title, str) and title.strip() else str(item) for title, item in zip(titles, items.item_id)]
+
+def shared_facts(
+    items:pd.DataFrame,   # rows of items, columns genres and year where known
+    decade:str="{}",      # how a decade is written
+)->list[str]:             # genres that all of them have; if there are none, the decade that all are of; else nothing
+    "What is true of all of them."
+    if "genres" in items:
+        tags, names = genre_tags(items)
+        if tags.all(axis=0).any(): return [name for name, common in zip(names, tags.all(axis=0)) if common]
+    decades = set(items.year // 10 * 10) if "year" in items and items.year.notna().all() else set()
+    return [decade.format(*decades)] if len(decades) == 1 else []
 
 # %% ../nbs/14_explanation.ipynb #40bf2046
 @dataclass(repr=False)
@@ -186,24 +205,6 @@ SENTENCES = {
                many="{film}：许多您喜欢的内容都支持它，没有哪一个起决定作用；{liked}作用最大{shared}，占支持理由的 {share:.0%}。", none="{film}：您喜欢的内容都不支持它。",
                base="{film}：它的得分大部分对所有人都相同。", people="主要来自与您喜好相近的人。", estimated="（估计值）"),
 }
-
-def item_names(
-    items:pd.DataFrame,   # rows of items
-)->list[str]:             # titles, or ids where there is none
-    "What to call items."
-    titles = items.title if "title" in items else pd.Series("", index=items.index)
-    return [title if isinstance(title, str) and title.strip() else str(item) for title, item in zip(titles, items.item_id)]
-
-def shared_facts(
-    items:pd.DataFrame,   # rows of items, columns genres and year where known
-    decade:str="{}",      # how a decade is written
-)->list[str]:             # genres that all of them have; if there are none, the decade that all are of; else nothing
-    "What is true of all of them."
-    if "genres" in items:
-        tags, names = genre_tags(items)
-        if tags.all(axis=0).any(): return [name for name, common in zip(names, tags.all(axis=0)) if common]
-    decades = set(items.year // 10 * 10) if "year" in items and items.year.notna().all() else set()
-    return [decade.format(*decades)] if len(decades) == 1 else []
 
 def sentence(self:Explanation,
     language:str="en",    # a key of SENTENCES
@@ -324,29 +325,3 @@ def word_game(
     words = text.split()
     if not words: raise ValueError(f"text: got {text!r}, which has no words")
     return words, lambda masks: np.asarray(score([" ".join(word for word, kept in zip(words, mask) if kept) for mask in masks]), dtype="float64")
-
-# %% ../nbs/14_explanation.ipynb #37f23f9e
-def item_table(
-    model,          # fitted LanguageEASE, Hybrid or RidgeRecommender
-    n_text:int=10,  # main directions of the language vectors
-)->pd.DataFrame:    # (n_items, ...) popularity, text 1 ..., each genre, year
-    "What a person would name of each item, for a surrogate to learn from."
-    from sklearn.decomposition import PCA
-    items, names = model.train_.items, feature_names(model)
-    text = PCA(min(n_text, (names == "text").sum()), random_state=0).fit_transform(model.F_[:, names == "text"])
-    table = {"popularity": np.log1p(model.train_.matrix().getnnz(axis=0))} | {f"text {n}": column for n, column in enumerate(text.T, 1)}
-    if "genres" in items: table |= dict(zip((tags := genre_tags(items))[1], tags[0].T))
-    if "year" in items: table["year"] = items.year.astype("Float64").to_numpy("float64", na_value=np.nan)
-    return pd.DataFrame(table)
-
-def tree_surrogate(
-    table:pd.DataFrame,   # (n_items, m) numbers known of the items
-    scores:np.ndarray,    # (n_items,) float, what the model gave one person
-    rng:int=0,            # seed
-)->tuple:                 # the fitted scikit-learn model; R² on the fifth of the items that it was not fitted on, at most 1
-    "Boosted trees that imitate scores, and how well they do it."
-    from sklearn.ensemble import HistGradientBoostingRegressor
-    order = np.random.default_rng(rng).permutation(len(table))
-    held, used = np.split(order, [len(order) // 5])
-    trees = HistGradientBoostingRegressor(max_iter=60, random_state=rng).fit(table.iloc[used], scores[used])
-    return trees, float(trees.score(table.iloc[held], scores[held]))
