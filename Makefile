@@ -24,7 +24,7 @@ $(READY): constraints.txt settings.ini setup.py pyproject.toml
 setup: $(READY)  ## make .venv and install everything (the other commands do it by themselves)
 
 run: $(READY)  ## the main job: recommend films to ten people, and measure it
-	$(BIN)/llmrec recommend --output outputs/recommendations.parquet --plot outputs/recommendations.png
+	$(BIN)/llmrec recommend --output outputs/recommendations.parquet --plot outputs/recommendations.png --frontier outputs/frontier.png
 
 test: export HF_HUB_OFFLINE := 1
 test: $(READY)  ## prove everything: export in sync, notebooks unchanged, tests green
