@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ITEMS', 'like_order', 'split_rows', 'attend', 'Block', 'SASRecNet', 'pad_rows', 'cut_windows', 'next_loss',
-           'next_scores', 'held_ndcg', 'train_sasrec', 'check_sasrec', 'SASRec', 'network', 'score_sequences',
+           'next_scores', 'held_ndcg', 'train_sasrec', 'check_sasrec', 'SASRec', 'fit', 'network', 'score_sequences',
            'score_items']
 
 # %% ../nbs/12b_sequence.ipynb #4ab16310
@@ -158,7 +158,7 @@ def next_loss(
 
 # %% ../nbs/12b_sequence.ipynb #2a3288ca
 def next_scores(
-    net:SASRecNet,
+    net:SASRecNet,      # in training or not
     table:np.ndarray,   # (m, n) item codes, oldest first, -1 after the end
 )->np.ndarray:          # (m, n_items) float32; rows of -inf without likes; columns of -inf where only likes could say something
     "Scores of what comes after the last like of each row."
@@ -173,7 +173,7 @@ def next_scores(
     return S
 
 def held_ndcg(
-    net:SASRecNet,
+    net:SASRecNet,      # in training or not
     table:np.ndarray,   # (n_users, n) likes trained on, oldest first, -1 after the end
     X:csr_matrix,       # (n_users, n_items) all likes trained on
     held:csr_matrix,    # (n_users, n_items) likes held out
@@ -258,22 +258,26 @@ class SASRec(Recommender):
         self.loss, self.n_sampled, self.lr, self.weight_decay, self.batch_size = loss, n_sampled, lr, weight_decay, batch_size
         self.n_epochs, self.patience, self.rng, self.template = n_epochs, patience, rng, template
 
-    def fit(self,
-        train:Dataset,           # likes with timestamps, and items with the fields of the template
-    )->"SASRec":                 # self
-        "Train on all likes but those held out to stop by; raises `ValueError` for wrong parameters, no timestamps, or too few likes."
-        check_sasrec(self)
-        super().fit(train)
-        seed = int(np.random.default_rng(self.rng).integers(2**63))
-        users, items = like_order(train, np.random.default_rng(seed))
-        X, held = hold_out(train, np.random.default_rng(seed))
-        kept = np.asarray(X[users, items]).ravel() > 0
-        encoder = TextEncoder() if self.encoder is None else clone(self.encoder)
-        V = standardise(encoder.fit_transform(item_text(train.items, self.template)))
-        self.V_, self.n_likes_ = V / np.float32(V.shape[1] ** .5), np.bincount(X.indices, minlength=train.n_items)
-        self.weights_, self.history_ = train_sasrec(self, split_rows(users[kept], items[kept], train.n_users), X, held, self.V_, seed)
-        self.sequences_ = pad_rows(split_rows(users, items, train.n_users), self.length)
-        return self
+# %% ../nbs/12b_sequence.ipynb #16ba95bc
+def fit(
+    self:SASRec,
+    train:Dataset,  # likes with timestamps, and items with the fields of the template
+)->SASRec:          # self
+    "Train on all likes but those held out to stop by; raises `ValueError` for wrong parameters, no timestamps, or too few likes."
+    check_sasrec(self)
+    Recommender.fit(self, train)
+    seed = int(np.random.default_rng(self.rng).integers(2**63))
+    users, items = like_order(train, np.random.default_rng(seed))
+    X, held = hold_out(train, np.random.default_rng(seed))
+    kept = np.asarray(X[users, items]).ravel() > 0
+    encoder = TextEncoder() if self.encoder is None else clone(self.encoder)
+    V = standardise(encoder.fit_transform(item_text(train.items, self.template)))
+    self.V_, self.n_likes_ = V / np.float32(V.shape[1] ** .5), np.bincount(X.indices, minlength=train.n_items)
+    self.weights_, self.history_ = train_sasrec(self, split_rows(users[kept], items[kept], train.n_users), X, held, self.V_, seed)
+    self.sequences_ = pad_rows(split_rows(users, items, train.n_users), self.length)
+    return self
+
+SASRec.fit = fit
 
 # %% ../nbs/12b_sequence.ipynb #ffe304e9
 def network(
