@@ -157,7 +157,7 @@ def test_what_it_prints(llmrec):
     ranks = re.findall(r"^│\s+(\d+) │.*│\s+(-?\d\.\d{3}) │\s+(0\.\d{5}) │$", out, re.M)
     assert [rank for rank, _, _ in ranks] == [*"1234"] * 2
     assert "1 lists are shorter than 4" in out, "user 8 has rated everything"
-    for model in ("hybrid", "popularity", "random"):
+    for model in ("hybrid, mmr", "popularity", "random"):
         assert re.search(rf"^│ {model} +│ 0\.\d{{4}} \[", out, re.M)
     assert re.search(r"temporal split \([0-9a-f]{16}\).*ndcg@10.*recall@20.*coverage@10", out, re.S)
 
@@ -166,7 +166,7 @@ def test_evaluate_prints_and_writes_every_measure(llmrec, tmp_path):
     code, out, err = llmrec("evaluate", "--output", "figures.csv", "--plot", "figures.png", "--set", "evaluation.k=[3]")
     assert (code, err) == (0, "") and (tmp_path / "figures.png").read_bytes().startswith(b"\x89PNG")
     figures = pd.read_csv(tmp_path / "figures.csv").set_index(["model", "measure"])
-    for model in ("hybrid", "popularity", "random"):
+    for model in ("hybrid, mmr", "popularity", "random"):
         row = figures.loc[(model, "ndcg@3")]
         assert re.search(rf"^│ {model} +│ {row['mean']:.4f} \[{row.low:.4f}, {row.high:.4f}\]", out, re.M)
     assert {"recall@3", "coverage@3"} <= set(figures.index.get_level_values("measure"))

@@ -10,6 +10,7 @@ from sklearn.base import clone
 
 from llmrec import pipeline
 from llmrec.data import load_interactions
+from llmrec.diversity import DIVERSIFIERS, Diversified
 from llmrec.encoding import TextEncoder
 from llmrec.hybrids import Hybrid
 from llmrec.pipeline import DEFAULT, Config, Pipeline, load_config, plot_reports, write_table
@@ -42,26 +43,29 @@ def test_defaults_are_complete():
 
 @pytest.mark.parametrize("method, model", [("hybrid", Hybrid()), ("ridge", RidgeRecommender()), ("two_tower", TwoTower()), ("profile", ProfileRecommender())], ids=lambda value: value if isinstance(value, str) else "")
 def test_the_defaults_are_those_of_the_classes(method, model):
-    configured = pipeline.build_model(load_config(settings=[f"recommender.method={method}"]))
+    configured = pipeline.build_model(load_config(settings=[f"recommender.method={method}", "diversity.method=none"]))
     assert describe_estimator(configured) == describe_estimator(model.set_params(encoder=TextEncoder()))
 
 
-def test_the_hybrid_is_the_default():
-    assert isinstance(pipeline.build_model(load_config()), Hybrid)
+def test_the_hybrid_made_varied_is_the_default():
+    model, encoder = pipeline.build_model(load_config()), TextEncoder()
+    assert describe_estimator(model) == describe_estimator(Diversified(Hybrid(encoder), "mmr", DIVERSIFIERS["mmr"].weight, encoder=encoder))
+    longer = pipeline.build_model(load_config(settings=["ranking.k=300", "evaluation.k=[5]", "diversity.method=dpp", "diversity.weight=0.1"]))
+    assert (longer.places, longer.n_candidates, longer.method, longer.weight) == (300, 300, "dpp", .1)
 
 
 def test_every_section_reaches_the_model():
-    settings = ["recommender.method=profile", "encoder.pooling=cls", "encoder.layer=3", "encoder.prefix=film: ", "projection.method=whiten", "projection.n_components=8", "profile.method=interests",
+    settings = ["diversity.method=none", "recommender.method=profile", "encoder.pooling=cls", "encoder.layer=3", "encoder.prefix=film: ", "projection.method=whiten", "projection.n_components=8", "profile.method=interests",
                 "profile.half_life=20", "profile.by_rating=true", "profile.dislikes=0.5", "profile.n_interests=2", "similarity.method=pearson", "index.factory=HNSW32", "index.n_candidates=50"]
     model = pipeline.build_model(load_config(settings=settings))
     assert (model.profile, model.half_life, model.by_rating, model.dislikes, model.n_interests, model.similarity) == ("interests", 20, True, .5, 2, "pearson")
     assert (model.index, model.n_candidates, model.encoder.method, model.encoder.n_components) == ("HNSW32", 50, "whiten", 8)
     assert (model.encoder.encoder.pooling, model.encoder.encoder.layer, model.encoder.encoder.prefix) == ("cls", 3, "film:")
 
-    settings = ["features.year=0.1", "hybrid.half_life=0", "hybrid.people=7", "text.template={title}"]
+    settings = ["diversity.method=none", "features.year=0.1", "hybrid.half_life=0", "hybrid.people=7", "text.template={title}"]
     model = pipeline.build_model(load_config(settings=settings))
     assert (model.year, model.half_life, model.people, model.template, model.encoder.model) == (.1, None, 7, "{title}", "minilm")
-    model = pipeline.build_model(load_config(settings=["recommender.method=two_tower", "two_tower.hidden=[256, 8]", "two_tower.checkpoint=run.npz", "two_tower.rng=3"]))
+    model = pipeline.build_model(load_config(settings=["diversity.method=none", "recommender.method=two_tower", "two_tower.hidden=[256, 8]", "two_tower.checkpoint=run.npz", "two_tower.rng=3"]))
     assert (model.hidden, model.checkpoint, model.rng) == ((256, 8), "run.npz", 3)
 
 
@@ -98,6 +102,7 @@ def test_changes_are_laid_over_the_defaults(tmp_path):
     ("[recommender]\nmethod = 'ridge'\n[hybrid]\nreg = 1", "hybrid.reg has no effect while recommender.method is 'ridge'; it is read by 'hybrid'"),
     ("[recommender]\nmethod = 'two_tower'\n[features]\nyear = 1", "features.year has no effect .*; it is read by 'hybrid', 'ridge'"),
     ("[hybrid]\nreg = 0.0", "hybrid.reg: got 0.0"), ("[hybrid]\nlong = 1.5", "hybrid.long: got 1.5"), ("[two_tower]\nhidden = [0]", "two_tower.hidden.0: got 0"),
+    ("[diversity]\nmethod = 'mrr'", "diversity.method: got 'mrr'; accepted are 'none', 'random'"), ("[diversity]\nweight = 1.5", "diversity.weight: got 1.5"),
     ("[profile]\nmethod = 'median'", "profile.method: got 'median'"), ("[profile]\nhalf_life = -1", "profile.half_life: got -1"),
     ("[projection]\nmethod = 'center'", "projection.method: got 'center'; accepted are 'none', 'centre', 'whiten'"), ("[encoder]\npooling = 'sum'", "encoder.pooling: got 'sum'"), ("[similarity]\nmethod = 'cos'", "similarity.method: got 'cos'"),
     ("[text]\ntemplate = '{titel}'", "text.template.*unknown field 'titel'"),
@@ -151,12 +156,39 @@ def fitted(settings):
 def test_the_pipeline_is_its_stages_one_after_the_other(settings, fitted):
     section = fitted.config
     data = clean_items(load_interactions(section.data.interactions))
-    model = Hybrid(TextEncoder(dtype="float32", cache_dir=section.encoder.cache_dir)).fit(data)
+    encoder = TextEncoder(dtype="float32", cache_dir=section.encoder.cache_dir)
+    model = Diversified(Hybrid(encoder), "mmr", .3, encoder=encoder).fit(data)
     wanted = recommend_with_probability(model, ["u3", "u1"], k=4, temperature=section.ranking.temperature)
     lists = fitted.recommend(["u3", "u1"], k=4)
-    assert lists[wanted.columns].round(5).equals(wanted.round(5)) and lists.attrs == wanted.attrs
+    places = ["user_id", "item_id", "rank"]
+    assert lists[places].equals(wanted[places]) and lists.attrs == wanted.attrs
     assert (lists.title == "Film " + lists.item_id.astype("str")).all() and (lists.year == 1990 + lists.item_id).all()
     assert len(fitted.recommend("u3")) == 6, "14 of 20 films are rated, so ten places cannot be filled"
+
+
+def test_what_is_shown_beside_an_item_is_its_own(fitted):
+    lists, plain = fitted.recommend(fitted.data_.users, k=5), fitted.model_.fitted_model()
+    scores = dict(zip(fitted.data_.users, plain.score_items(fitted.data_.users)))
+    wanted = [scores[row.user_id][fitted.data_.item_codes([row.item_id])[0]] for row in lists.itertuples()]
+    assert np.allclose(lists.score, wanted) and (lists.groupby("user_id").score.diff() > 0).any(), "lists are not in the order of the scores"
+    whole = recommend_with_probability(plain, fitted.data_.users, 20, fitted.config.ranking.temperature).set_index(["user_id", "item_id"]).probability
+    assert np.allclose(lists.probability, whole.loc[list(zip(lists.user_id, lists.item_id))])
+    assert len(fitted.recommend([])) == 0
+
+
+def test_a_reason_adds_up_to_the_score(fitted):
+    row = fitted.recommend("u2", k=1).iloc[0]
+    found = fitted.explain("u2", row.item_id)
+    assert found.score == pytest.approx(row.score, abs=1e-6) and found.base + found.likes.value.sum() == pytest.approx(row.score, abs=1e-6)
+    assert set(found.likes.item_id) <= set(fitted.data_.interactions.query("user_id == 'u2' and rating >= 4").item_id)
+
+
+def test_the_frontier_begins_with_the_plain_lists(settings, fitted):
+    table = fitted.frontier()
+    assert table.index[0] == ("none", 0) and table.index[1:].tolist() == [("mmr", weight) for weight in pipeline.FRONTIER]
+    assert [ax.get_xlabel() for ax in pipeline.plot_price(table).axes] == ["mean distance within a list", "share of the catalogue in any list"]
+    with pytest.raises(ValueError, match="diversity.method is 'none'"):
+        Pipeline(load_config(settings=[*settings, "diversity.method=none"])).frontier()
 
 
 def test_wrong_calls_of_the_pipeline(settings, fitted):
@@ -168,7 +200,7 @@ def test_wrong_calls_of_the_pipeline(settings, fitted):
 
 def test_evaluate_measures_the_model_and_two_baselines(settings, fitted):
     reports = fitted.evaluate()
-    assert list(reports) == ["hybrid", "popularity", "random"]
+    assert list(reports) == ["hybrid, mmr", "popularity", "random"]
     assert {report.meta["hash"] for report in reports.values()} == {reports["random"].meta["hash"]}
     index = list(reports["random"].summary.index)
     assert index[:2] + index[6:8] + index[-4:] == ["ndcg@3", "recall@3", "ndcg@5", "recall@5", "coverage@3", "coverage@5", "gini@3", "gini@5"]

@@ -16,7 +16,9 @@ from llmrec.leaderboard import BASELINES, in_own_process, make_board
 from llmrec.neighbours import SLIM
 from llmrec.probing import RidgeRecommender
 from llmrec.profiles import ProfileRecommender
+from llmrec.sequence import SASRec
 from llmrec.splitting import PROTOCOLS
+from llmrec.two_stage import MappedFactors
 from llmrec.two_tower import TwoTower
 from tests.tools.notebooks import ROOT
 
@@ -40,11 +42,13 @@ LANGUAGE = {  # name -> model, grid; "language" hears words, "hybrid" words and 
                                                  {"profile": ["mean"], "half_life": [None, 5, 20]}, {"profile": ["interests"]}]),
     "language: ridge": (RidgeRecommender(), [{"reg": [25, 75, 225], "shared": [0, .5, 2]}, {"genres": [.8]}]),
     "language: two towers": (TwoTower(), [{"temperature": [.05, .1, .2]}, {"hidden": [(256,)], "lr": [.001], "temperature": [.05, .1, .2]}]),
+    "hybrid: MappedFactors": (MappedFactors(), [{"map_reg": [10, 30, 100]}, {"reg": [10], "alpha": [1, 5]}]),
+    "hybrid: SASRec": (SASRec(), {"items": ["both", "ids", "language"]}),
     "hybrid: LanguageEASE": (LanguageEASE(), MIXED),
     "hybrid: Hybrid": (Hybrid(), MIXED),
 }
 MODELS = BASELINES | LANGUAGE
-COLD = ["random", "popularity", "TF-IDF", "language: profile", "language: ridge", "language: two towers", "hybrid: LanguageEASE", "hybrid: Hybrid"]  # what can score films without likes
+COLD = ["random", "popularity", "TF-IDF", "language: profile", "language: ridge", "language: two towers", "hybrid: MappedFactors", "hybrid: LanguageEASE", "hybrid: Hybrid"]  # what can score films without likes
 TIMES = (1, 2, 4, 8)
 
 
