@@ -41,7 +41,7 @@ def greedy_lists(
     k:int,                 # places in a list
     weight:float,          # of novelty against relevance, from 0 to 1
     start:Callable,        # slice of people -> novelty of their candidates for an empty list, (b, n); add: (b,) positions just listed -> their new novelty
-    block:int=256,         # people at once
+    block:int=128,         # people at once
 )->np.ndarray:             # (m, k) int positions among the candidates, in the order chosen; -1 where nothing is left
     """Fill lists place by place with the candidate of the largest (1 - weight) relevance + weight novelty; ties to the one that stands first.
 
