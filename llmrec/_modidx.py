@@ -81,6 +81,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'llmrec.diversity.Diversifier': ('diversity.html#diversifier', 'llmrec/diversity.py'),
                                   'llmrec.diversity.allowed_scores': ('diversity.html#allowed_scores', 'llmrec/diversity.py'),
                                   'llmrec.diversity.calibrated': ('diversity.html#calibrated', 'llmrec/diversity.py'),
+                                  'llmrec.diversity.check_codes': ('diversity.html#check_codes', 'llmrec/diversity.py'),
                                   'llmrec.diversity.dpp': ('diversity.html#dpp', 'llmrec/diversity.py'),
                                   'llmrec.diversity.fitted_model': ('diversity.html#fitted_model', 'llmrec/diversity.py'),
                                   'llmrec.diversity.genre_shares': ('diversity.html#genre_shares', 'llmrec/diversity.py'),

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LARGEST_TABLE', 'SMOOTHING', 'FLAT', 'DIVERSIFIERS', 'scale_scores', 'greedy_lists', 'gumbel_noise', 'gumbel_top_k',
-           'genre_shares', 'popularity_bands', 'stratified', 'similarity_lookup', 'mmr', 'max_sum', 'mean_shares',
-           'miscalibration', 'xquad', 'calibrated', 'dpp', 'list_volume', 'Diversifier', 'hand_out', 'Diversified',
-           'fitted_model', 'rerank', 'score_items', 'allowed_scores']
+           'genre_shares', 'popularity_bands', 'check_codes', 'stratified', 'similarity_lookup', 'mmr', 'max_sum',
+           'mean_shares', 'miscalibration', 'xquad', 'calibrated', 'dpp', 'list_volume', 'Diversifier', 'hand_out',
+           'Diversified', 'fitted_model', 'rerank', 'score_items', 'allowed_scores']
 
 # %% ../nbs/13_diversity.ipynb #bda4445b
 from typing import Callable, NamedTuple
@@ -41,7 +41,7 @@ def greedy_lists(
     k:int,                 # places in a list
     weight:float,          # of novelty against relevance, from 0 to 1
     start:Callable,        # slice of people -> novelty of their candidates for an empty list, (b, n); add: (b,) positions just listed -> their new novelty
-    block:int=256,         # people at once
+    block:int=128,         # people at once
 )->np.ndarray:             # (m, k) int positions among the candidates, in the order chosen; -1 where nothing is left
     """Fill lists place by place with the candidate of the largest (1 - weight) relevance + weight novelty; ties to the one that stands first.
 
@@ -96,6 +96,15 @@ def popularity_bands(
     return np.stack([slices[f"{name} items"] for name in ("head", "middle", "tail", "cold")], axis=1).astype("float32")
 
 # %% ../nbs/13_diversity.ipynb #75fb1b9b
+def check_codes(
+    codes:np.ndarray,      # (m, n) int item codes of the candidates
+    relevance:np.ndarray,  # (m, n) float, of the same
+    groups:np.ndarray,     # (n_items, g) float, a row for each item
+)->None:
+    "Raise `ValueError` unless each candidate has one code, and each code a row."
+    if np.shape(codes) != np.shape(relevance): raise ValueError(f"codes: have shape {np.shape(codes)}; give one for each of the {np.shape(relevance)} candidates of relevance")
+    if np.max(codes, initial=-1) >= len(groups): raise ValueError(f"codes: reach {np.max(codes)}, but groups have {len(groups)} rows; give a row for each item")
+
 def stratified(
     relevance:np.ndarray,  # (m, n) float32, of n candidates for each person; -inf for what may not be listed
     codes:np.ndarray,      # (m, n) int item codes of the candidates
@@ -103,7 +112,8 @@ def stratified(
     k:int=20,              # places in a list
     weight:float=.1,       # 0: plain list, 1: groups in turn
 )->np.ndarray:             # (m, k) int positions among the candidates; -1 where nothing is left
-    "Lists in which groups share the places; novelty is minus the places that a candidate's groups hold."
+    "Lists in which groups share the places; novelty is minus the places that a candidate's groups hold. Raises `ValueError` for codes that do not fit."
+    check_codes(codes, relevance, groups)
     def start(rows):
         "No group holds a place yet."
         shares, held = groups[codes[rows]], np.zeros((len(codes[rows]), groups.shape[1], 1), "float32")
@@ -202,6 +212,7 @@ def xquad(
     weight:float=.5,       # 0: plain list, 1: coverage of the interests alone
 )->np.ndarray:             # (m, k) int positions among the candidates; -1 where nothing is left
     "Novelty is the share of the interests that a candidate covers and the list leaves open. Source: xQuAD, Santos, Macdonald & Ounis, WWW 2010."
+    check_codes(codes, relevance, groups)
     def start(rows):
         "All interests are open."
         shares, left = groups[codes[rows]], interests[rows, :, None].astype("float32")
@@ -222,6 +233,7 @@ def calibrated(
     weight:float=.6,       # 0: plain list, 1: calibration alone
 )->np.ndarray:             # (m, k) int positions among the candidates; -1 where nothing is left
     "Novelty is minus the divergence of the list's shares from the person's, with the candidate in it. Source: Steck, RecSys 2018."
+    check_codes(codes, relevance, groups)
     def start(rows):
         "The list of each candidate alone."
         shares, P = groups[codes[rows]], interests[rows, None].astype("float32")
@@ -314,7 +326,7 @@ def hand_out(
 
 # %% ../nbs/13_diversity.ipynb #acd9edda
 class Diversified(Recommender):
-    "A recommender whose best candidates are re-ranked. A fitted one scores with `allowed_scores` and `score_items` only."
+    "A recommender whose best candidates are re-ranked."
 
     def __init__(self,
         model,                   # recommender that gives candidates and scores

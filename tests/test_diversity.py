@@ -106,8 +106,16 @@ def test_wrong_calls_are_named(name, wrong, message):
 def test_nan_and_a_single_row_are_refused(name):
     relevance, given, _ = pool()
     for wrong in (np.where(relevance > .9, np.nan, relevance), relevance[0]):
-        with pytest.raises(ValueError, match="relevance: give a matrix without NaN"):
+        with pytest.raises(ValueError, match="relevance"):
             lists_of(name, wrong, given, 5, .5)
+
+
+@pytest.mark.parametrize("name", ["stratified", "xquad", "calibrated"])
+def test_codes_that_do_not_fit_are_refused(name):
+    relevance, given, _ = pool()
+    for wrong, message in ((dict(codes=given["codes"][:, :9]), r"codes: have shape \(7, 9\)"), (dict(codes=given["codes"] + 50), "codes: reach 139, but groups have 90 rows")):
+        with pytest.raises(ValueError, match=message):
+            lists_of(name, relevance, {**given, **wrong}, 5, .5)
 
 
 @given(st.integers(0, 1000), st.integers(1, 6), st.floats(0, 1))

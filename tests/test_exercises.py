@@ -675,6 +675,66 @@ def warm_up(H, model, X, m):
     share = H.sum(axis=1) / (H.sum(axis=1) + m)
     return share[:, None] * model + np.outer(1 - share, X.mean(axis=0))""",
     ],
+}, "diversity": {
+    "mmr": [
+        "def mmr_list(relevance, S, k, w): return list(np.argsort(-relevance, kind='stable')[:k])",  # relevance alone
+        """\
+def mmr_list(relevance, S, k, w):  # likeness is rewarded
+    chosen = [int(np.argmax(relevance))]
+    while len(chosen) < k:
+        gain = (1 - w) * relevance + w * S[:, chosen].max(axis=1)
+        gain[chosen] = -np.inf
+        chosen.append(int(gain.argmax()))
+    return chosen""",
+        """\
+def mmr_list(relevance, S, k, w):  # the newest film alone
+    chosen = [int(np.argmax(relevance))]
+    while len(chosen) < k:
+        gain = (1 - w) * relevance - w * S[:, chosen[-1]]
+        gain[chosen] = -np.inf
+        chosen.append(int(gain.argmax()))
+    return chosen""",
+        """\
+def mmr_list(relevance, S, k, w):
+    chosen = []
+    while len(chosen) < k:
+        value = {i: (1 - w) * relevance[i] - w * max([0, *(S[i, j] for j in chosen)]) for i in range(len(relevance)) if i not in chosen}
+        chosen.append(max(value, key=value.get))
+    return chosen""",
+    ],
+    "chance": [
+        "def chance_list(relevance, u, k, temperature): return np.argsort(relevance / temperature - np.log(-np.log(u)))[:k]",  # smallest first
+        "def chance_list(relevance, u, k, temperature): return np.argsort(-(relevance / temperature + np.log(-np.log(u))))[:k]",  # Gumbel's sign
+        "def chance_list(relevance, u, k, temperature): return np.argsort(-(relevance / temperature + u))[:k]",  # uniform numbers
+        """\
+def chance_list(relevance, u, k, temperature):  # exponential clocks: the first to ring
+    return np.argsort(-np.log(u) / np.exp(relevance / temperature))[:k]""",
+    ],
+    "calibration": [
+        "def divergence(p, q, alpha=.01): return float((p * np.log(p / q)).sum())",  # nothing mixed in
+        "def divergence(p, q, alpha=.01): return float(np.abs(p - q).sum())",  # another distance
+        "def divergence(p, q, alpha=.01): return float((p * np.log(p / ((1 - alpha) * q + alpha * p))).sum())",  # nan at p = 0
+        """\
+def divergence(p, q, alpha=.01):
+    return float(sum(a * (np.log(a) - np.log((1 - alpha) * b + alpha * a)) for a, b in zip(p, q) if a > 0))""",
+    ],
+    "volume": [
+        """\
+def volume_gains(S, chosen):  # the volume, not the gain, and the list's own films are not left out
+    return np.array([np.linalg.slogdet(S[np.ix_([*chosen, i], [*chosen, i])])[1] for i in range(len(S))]) + 1""",
+        """\
+def volume_gains(S, chosen):  # the determinant, not its logarithm
+    return np.array([-np.inf if i in chosen else np.linalg.det(S[np.ix_([*chosen, i], [*chosen, i])]) for i in range(len(S))])""",
+        """\
+def volume_gains(S, chosen):  # forgets what the list has already
+    return np.array([-np.inf if i in chosen else np.linalg.slogdet(S[np.ix_([*chosen, i], [*chosen, i])])[1] for i in range(len(S))])""",
+        """\
+def volume_gains(S, chosen):  # the Schur complement
+    L = list(chosen)
+    left = np.diag(S) - (S[:, L] * np.linalg.solve(S[np.ix_(L, L)], S[L]).T).sum(axis=1) if L else np.diag(S).copy()
+    left[L] = 0
+    return np.log(np.maximum(left, 0))""",
+    ],
 }}
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # nbgrader's own
 
