@@ -59,12 +59,15 @@ def gains(
 
 def faithfulness(
     tables:list,         # of `gains`, one for each person
-    n_draws:int=2000,    # bootstrap samples of people
+    n_draws:int=10000,   # bootstrap samples of people
     rng=0,               # numpy Generator or seed
-)->pd.DataFrame:         # a row for each explainer and test: mean gain, low, high (95% interval over people), beats_random
-    "Whether explainers beat random order: only where the whole interval lies above 0."
+)->pd.DataFrame:         # a row for each explainer and test: mean gain, low, high, beats_random
+    """Whether explainers beat random order: only where the whole interval lies above 0.
+
+    With 95% confidence all intervals of the table hold together (Bonferroni); people are drawn with replacement. Raises `ValueError` for no tables."""
+    if not tables: raise ValueError("tables: got none; give one of `gains` for each person")
     stacked = pd.concat([table.stack() for table in tables], axis=1)
-    low, high = bootstrap_interval(stacked.T.to_numpy(), n_draws, rng=rng)
+    low, high = bootstrap_interval(stacked.T.to_numpy(), n_draws, 1 - .05 / len(stacked), rng)
     return pd.DataFrame({"gain": stacked.mean(axis=1), "low": low, "high": high, "beats_random": low > 0})
 
 # %% ../nbs/14a_faithfulness.ipynb #2c3f5f15
@@ -100,15 +103,17 @@ def list_margins(
     item:int,           # code of the film
     known:np.ndarray,   # (n_items,) bool, items that may not be listed
     k:int,              # places of the list
-)->np.ndarray:          # (m,) float: score of the film less that of its k-th best rival, above 0 where it is listed; -inf without likes
+)->np.ndarray:          # (m,) float: score of the film less that of its k-th best rival, above 0 where it is listed, a tie going to the lower code; -inf without likes
     "How safely a film stands in the lists of several histories."
     S = model.score_history(H).astype("float64")
     S[:, known] = -np.inf
     own = S[:, item].copy()
     S[:, item] = -np.inf
     rival = -np.partition(-S, k - 1, axis=1)[:, k - 1]
+    ahead = ((S > own[:, None]) | (S == own[:, None]) & (np.arange(S.shape[1]) < item)).sum(axis=1)
     empty = H.getnnz(axis=1) == 0
-    return np.where(empty, -np.inf, np.subtract(own, rival, where=~empty, out=np.zeros(len(own))))
+    margin = np.subtract(own, rival, where=~empty, out=np.full(len(own), -np.inf))
+    return np.where((ahead < k) & ~empty, np.maximum(margin, 1e-300), np.minimum(margin, 0))
 
 def counterfactual(
     model:Recommender,  # fitted, with `score_history`
