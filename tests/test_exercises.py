@@ -696,7 +696,7 @@ def best_reasons(h, shares):  # of the sum, which what speaks against it lowers
         """\
 def best_reasons(h, shares):  # by size
     best = np.argsort(-abs(shares), kind="stable")[:2]
-    return list(best), abs(shares[best]).sum() / abs(shares).sum() * 0.9""",
+    return list(best), abs(shares[best]).sum() / abs(shares).sum()""",
         """\
 def best_reasons(h, shares):  # names films that were not liked
     best = [j for j in np.argsort(-shares, kind="stable")[:2] if shares[j] > 0]
