@@ -237,13 +237,12 @@ def like_game(
     "The value of any part of a history for one film: the model's score for it, 0 where nothing is left."
     def value(masks):
         "Scores with only the likes in each mask."
-        row, like = np.nonzero(masks)
-        H = csr_matrix((h.data[like], (row, h.indices[like])), shape=(len(masks), h.shape[1]))
-        found = []
-        for start in range(0, len(masks), 256):
-            S = model.score_history(H[start:start + 256])
-            found.append(S[:, item] - S.mean(axis=1) * lead)
-        return np.where(np.any(masks, axis=1), np.concatenate(found), 0).astype("float64")
+        values, some = np.zeros(len(masks)), np.flatnonzero(np.any(masks, axis=1))
+        for rows in np.split(some, range(256, len(some), 256)):
+            row, like = np.nonzero(np.asarray(masks)[rows])
+            S = model.score_history(csr_matrix((h.data[like], (row, h.indices[like])), shape=(len(rows), h.shape[1])))
+            values[rows] = S[:, item] - S.mean(axis=1) * lead
+        return values
     return value
 
 # %% ../nbs/14_explanation.ipynb #58fd36c3

@@ -734,6 +734,66 @@ def volume_gains(S, chosen):  # the Schur complement
     left = np.diag(S) - (S[:, L] * np.linalg.solve(S[np.ix_(L, L)], S[L]).T).sum(axis=1) if L else np.diag(S).copy()
     left[L] = 0
     return np.log(np.maximum(left, 0))""",
+}, "explanation": {
+    "shares": [
+        "def exact_shares(h, b, H): return 0., h * b",  # compared with absence
+        "def exact_shares(h, b, H): return H.mean() * b.sum(), (h - H.mean()) * b",  # one mean for all films
+        """\
+def exact_shares(h, b, H):  # only likes get a share
+    mean = H.mean(axis=0)
+    return mean @ b, np.where(h > 0, (h - mean) * b, 0)""",
+        """\
+def exact_shares(h, b, H):
+    scores = H @ b
+    return scores.mean(), np.array([(h[j] - H[:, j]).mean() * b[j] for j in range(len(h))])""",
+    ],
+    "reasons": [
+        """\
+def best_reasons(h, shares):  # of the sum, which what speaks against it lowers
+    best = [j for j in np.argsort(-shares, kind="stable")[:2] if shares[j] > 0]
+    return best, shares[best].sum() / shares.sum()""",
+        """\
+def best_reasons(h, shares):  # by size
+    best = np.argsort(-abs(shares), kind="stable")[:2]
+    return list(best), abs(shares[best]).sum() / abs(shares).sum()""",
+        """\
+def best_reasons(h, shares):  # names films that were not liked
+    best = [j for j in np.argsort(-shares, kind="stable")[:2] if shares[j] > 0]
+    return best, shares[best].sum() / shares.clip(0).sum() if best else 0""",
+        """\
+def best_reasons(h, shares):
+    able = sorted((j for j in range(len(h)) if h[j] > 0 and shares[j] > 0), key=lambda j: (-shares[j], j))
+    total = sum(shares[j] for j in able)
+    return able[:2], sum(shares[j] for j in able[:2]) / total if able else 0""",
+    ],
+    "deletion": [
+        """\
+def deletion_curve(v, values):  # smallest first
+    there, curve = np.ones(len(values), bool), [1.]
+    for j in np.argsort(values): there[j] = False; curve.append(v(there) / v(np.ones(len(values), bool)))
+    return np.array(curve)""",
+        """\
+def deletion_curve(v, values):  # insertion
+    there, curve = np.zeros(len(values), bool), [0.]
+    for j in np.argsort(-values): there[j] = True; curve.append(v(there) / v(np.ones(len(values), bool)))
+    return np.array(curve)""",
+        """\
+def deletion_curve(v, values):  # believes the explanation, and does not ask the game
+    return 1 - np.append(0, np.cumsum(np.sort(values)[::-1])) / values.sum()""",
+        """\
+def deletion_curve(v, values):
+    n, order = len(values), sorted(range(len(values)), key=lambda j: -values[j])
+    return np.array([v(~np.isin(np.arange(n), order[:t])) for t in range(n + 1)]) / v(np.ones(n, bool))""",
+    ],
+    "faithful": [
+        "def is_faithful(heights, random, n_draws=2000): return (heights - random).mean(), (heights - random).mean() > 0",  # the wrong way round
+        "def is_faithful(heights, random, n_draws=2000): return (random - heights).mean(), True",  # always
+        "def is_faithful(heights, random, n_draws=2000): return (random - heights).mean(), (random - heights).mean() > 0",  # no interval
+        """\
+def is_faithful(heights, random, n_draws=2000):
+    rng, gain = np.random.default_rng(7), random - heights
+    means = [rng.choice(gain, len(gain)).mean() for _ in range(n_draws)]
+    return np.mean(gain), np.percentile(means, 2.5) > 0""",
     ],
 }}
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # nbgrader's own

@@ -1,0 +1,239 @@
+"""Shares by hand, against shap and lime, that add up; and sentences that claim no more than the figures."""
+import numpy as np
+import pandas as pd
+import pytest
+import shap
+from lime.lime_base import LimeBase
+
+from llmrec.data import Dataset
+from llmrec.encoding import Stateless
+from llmrec.explanation import (Explanation, explain, feature_names, feature_values, feature_weights, hybrid_weights, leave_one_out, like_game, like_values,
+                                lime_values, probe_weights, shared_facts, text_score, word_game)
+from llmrec.hybrids import Hybrid, LanguageEASE
+from llmrec.neighbours import EASE, ItemKNN, UserKNN, ease_weights
+from llmrec.probing import RidgeRecommender
+from llmrec.profiles import ProfileRecommender
+from llmrec.recommenders import Random
+
+
+class Letters(Stateless):
+    """Unit vectors from counts of the letters a to h: an encoder that needs no model."""
+
+    def transform(self, X):
+        counts = np.array([[text.lower().count(letter) for letter in "abcdefgh"] for text in X], "float32")
+        return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
+
+
+def dataset(n_users, n_items, seed=0):
+    """Random ratings with titles, genres, years and times."""
+    rng = np.random.default_rng(seed)
+    X = np.where(rng.random((n_users, n_items)) < .4, rng.integers(1, 11, (n_users, n_items)) / 2, 0)
+    user, item = np.nonzero(X)
+    frame = pd.DataFrame({"user_id": user, "item_id": item, "rating": X[user, item], "timestamp": rng.permutation(len(user))})
+    items = pd.DataFrame({"item_id": range(n_items), "title": ["".join(rng.choice(list("abcdefgh"), 5)) + f" {j}" for j in range(n_items)],
+                          "genres": ["Action" if j % 2 else "Drama|Comedy" for j in range(n_items)], "year": pd.array(1990 + np.arange(n_items) % 25, "Int64")})
+    return Dataset(frame, items, pd.RangeIndex(n_users, name="user_id"))
+
+
+WIDE, TALL = dataset(12, 50), dataset(90, 14)  # the hybrid inverts the side of people and features, or that of items
+LINEAR = [EASE(reg=5.), ItemKNN(k=5), RidgeRecommender(Letters()), LanguageEASE(Letters(), reg=3.), Hybrid(Letters(), reg=3., people=2., taste_reg=2.)]
+EACH = pytest.mark.parametrize("model", LINEAR, ids=lambda model: type(model).__name__)
+EITHER = pytest.mark.parametrize("data", [WIDE, TALL], ids=["wide", "tall"])
+
+
+def unseen(model, k=3):
+    """The k best items that are not in the history, for everybody."""
+    S = model.score_history(model.X_).astype("float64")
+    S[model.X_.nonzero()] = -np.inf
+    return np.argsort(-S, axis=1)[:, :k]
+
+
+@EACH
+@EITHER
+def test_base_and_shares_add_up_to_the_score(model, data):
+    model.fit(data)
+    items = unseen(model)
+    base, values = like_values(model, model.X_, items)
+    added = base + np.array([v.sum(axis=0) for v in values])
+    scores = np.take_along_axis(model.score_history(model.X_), items, axis=1)
+    some = model.X_.getnnz(axis=1) > 0  # a history without likes has no score
+    assert some.sum() > 10 and np.allclose(added[some], scores[some], rtol=1e-4, atol=1e-5)
+    assert [v.shape for v in values] == [(n, 3) for n in model.X_.getnnz(axis=1)]
+
+
+@EACH
+def test_shares_are_what_goes_with_the_like(model):
+    model.fit(WIDE)
+    h, items = model.X_[[2]], unseen(model)[[2]]
+    values = like_values(model, h, items)[1][0]
+    game = like_game(model, h, int(items[0, 0]))
+    assert np.allclose(values[:, 0], leave_one_out(game, h.nnz), rtol=1e-3, atol=1e-5)
+
+
+@EITHER
+def test_the_hybrid_is_read_as_it_answers(data):
+    model = Hybrid(Letters(), reg=3., people=2., taste_reg=2.).fit(data)
+    films = np.arange(10)
+    for asked, read in zip(probe_weights(model, films, films), hybrid_weights(model, films, films)):
+        assert np.allclose(asked, read, atol=2e-6)
+
+
+def test_shares_equal_linear_shap_with_the_same_background():
+    model = EASE(reg=5.).fit(WIDE)
+    B, h = ease_weights(model.X_, 5.), model.X_[[1]]
+    items = unseen(model)[[1]]
+    for column, item in enumerate(items[0]):
+        expected = shap.LinearExplainer((B[:, item], 0), np.zeros((1, WIDE.n_items)))(h.toarray()).values[0]
+        assert np.allclose(like_values(model, h, items)[1][0][:, column], expected[h.indices], atol=1e-6)
+
+
+def test_models_that_do_not_add_up_are_refused():
+    for model in (UserKNN(k=3), ProfileRecommender(Letters())):
+        model.fit(WIDE)
+        with pytest.raises(ValueError, match="do not add up"):
+            like_values(model, model.X_, unseen(model))
+    with pytest.raises(TypeError, match="Random cannot score a history"):
+        like_values(Random().fit(WIDE), WIDE.matrix(), np.zeros((12, 1), int))
+
+
+@EITHER
+@pytest.mark.parametrize("model", LINEAR[2:], ids=lambda model: type(model).__name__)
+def test_features_add_up_to_score_less_base(model, data):
+    model.fit(data)
+    items = unseen(model)
+    base, _ = like_values(model, model.X_, items)
+    values = feature_values(model, model.X_, items[:, 0])
+    scores = np.take_along_axis(model.score_history(model.X_), items, axis=1)[:, 0]
+    some = model.X_.getnnz(axis=1) > 0
+    assert np.allclose(values.sum(axis=1)[some], (scores - base[:, 0])[some], rtol=1e-4, atol=1e-5)
+    assert values.columns.tolist() == ["people", "text", "Action", "Comedy", "Drama", "year"]
+
+
+def test_features_need_a_linear_model_and_a_film_outside_the_history():
+    model = Hybrid(Letters(), reg=3.).fit(WIDE)
+    with pytest.raises(ValueError, match="in its history"):
+        feature_values(model, model.X_[[0]], model.X_[[0]].indices[:1])
+    with pytest.raises(TypeError, match="EASE is not linear in features"):
+        feature_weights(EASE().fit(WIDE), WIDE.matrix()[[0]], np.array([0]))
+    assert (feature_names(Hybrid(Letters(), genres=0, year=0).fit(WIDE)) == "text").all()
+
+
+def test_lime_equals_the_well_kept_lime_on_the_same_masks():
+    seen = {}
+    weights = np.array([2., -1, .5, 3])
+
+    def value(masks):
+        seen["masks"], seen["y"] = masks, masks @ weights + masks[:, 0] * masks[:, 1]
+        return seen["y"]
+
+    coef, base, r2 = lime_values(value, 4, n_samples=200, reg=1.)
+    masks = seen["masks"].astype(float)
+    kernel = np.exp(-(1 - np.sqrt(masks.mean(axis=1))) ** 2 / (2 * .25 ** 2))
+    kernel *= len(masks) / kernel.sum()
+    intercept, pairs, score, _ = LimeBase(lambda d: d).explain_instance_with_data(masks, seen["y"][:, None], kernel, 0, 4, feature_selection="none")
+    assert np.allclose(coef, [dict(pairs)[j] for j in range(4)]) and np.isclose(base, intercept) and np.isclose(r2, score)
+
+
+def test_lime_finds_a_sum_and_says_when_there_is_none():
+    coef, base, r2 = lime_values(lambda masks: 1 + masks @ [1., 2, -3], 3, reg=0)
+    assert np.allclose(coef, [1, 2, -3]) and np.isclose(base, 1) and np.isclose(r2, 1)
+    assert lime_values(lambda masks: masks.sum(axis=1) % 2., 6)[2] < .3
+    with pytest.raises(ValueError, match="k: got 0"):
+        lime_values(lambda masks: masks.sum(axis=1), 0)
+
+
+@pytest.mark.parametrize("model", [*LINEAR[2:], ProfileRecommender(Letters())], ids=lambda model: type(model).__name__)
+def test_text_score_of_the_own_text_is_the_score_and_of_another_that_of_the_changed_vector(model):
+    from llmrec.preprocessing import item_text
+
+    model.fit(WIDE)
+    item = int(unseen(model)[0, 0])
+    read, texts = text_score(model, 0, item), item_text(WIDE.items, model.template)
+    assert np.allclose(read([texts[item]]), model.score_history(model.X_[[0]])[0, item], atol=1e-5)
+    words, game = word_game(read, texts[item])
+    assert words == texts[item].split() and np.allclose(game(np.ones((1, len(words)), bool)), read([texts[item]]))
+
+
+def test_a_text_without_words_is_refused():
+    with pytest.raises(ValueError, match="no words"):
+        word_game(len, "  ")
+
+
+def film(item_id, title, genres, year, **more):
+    return {"item_id": item_id, "title": title, "genres": genres, "year": year, **more}
+
+
+def by_hand(*likes, base=0., features=None, method="exact", item=("Aliens", "Action|Sci-Fi", 1986)):
+    """An Explanation of made-up likes (title, genres, year, value)."""
+    table = pd.DataFrame([film(n, title, genres, year, weight=1., value=value) for n, (title, genres, year, value) in enumerate(likes)])
+    return Explanation(1, pd.Series(film(9, *item)), 1., base, table.sort_values("value", ascending=False), None if features is None else pd.Series(features), method)
+
+
+def test_sentences_by_hand():
+    two = by_hand(("Alien", "Horror|Sci-Fi", 1979, .5), ("Solaris", "Drama|Sci-Fi", 1972, .3), ("Big", "Comedy", 1988, .2), ("Up", "Comedy", 2009, -.4))
+    assert two.sentence() == "Aliens: because you liked Alien and Solaris, which share Sci-Fi with it. That is 80% of what speaks for it."
+    assert two.sentence("zh") == "《Aliens》：因为您喜欢《Alien》和《Solaris》（与它同属 Sci-Fi），这占支持理由的 80%。"
+    decade = by_hand(("Big", "Comedy", 1988, .5), ("Up", "Comedy", 2009, -.4))
+    assert decade.sentence() == "Aliens: because you liked Big, which shares the 1980s with it. That is 100% of what speaks for it."
+    many = by_hand(*((f"Film {n}", "Drama", 1990, .1 + .001 * n) for n in range(10)))
+    assert many.sentence().startswith("Aliens: many likes speak for it, none of them decides. Film 9 and Film 8 say most: 2")
+
+
+def test_sentences_claim_nothing_that_is_not_so():
+    assert by_hand(("Up", "Comedy", 2009, -.4)).sentence() == "Aliens: nothing that you liked speaks for it."
+    assert by_hand(("Up", "Comedy", 2009, .4), base=.6).sentence() == "Aliens: most of its score is the same for everybody."
+    assert "same for everybody" not in by_hand(("Up", "Comedy", 2009, .4), base=.6, method="lime").sentence()
+    assert by_hand(("Up", "Comedy", 2009, .4), method="lime").sentence().endswith("(estimated)")
+    assert "people" in by_hand(("Up", "Comedy", 2009, .4), features={"people": .6, "text": .4}).sentence()
+    assert "people" not in by_hand(("Up", "Comedy", 2009, .4), features={"people": .4, "text": .6}).sentence()
+    with pytest.raises(ValueError, match="language: got 'fr'"):
+        by_hand(("Up", "Comedy", 2009, .4)).sentence("fr")
+
+
+def test_a_dislike_is_never_named_as_liked():
+    why = by_hand(("Up", "Comedy", 2009, .4), ("Big", "Comedy", 1988, .3))
+    why.likes["weight"] = [-1., 1.]
+    assert "liked Big" in why.sentence() and "Up" not in why.sentence()
+
+
+def test_shared_facts():
+    items = pd.DataFrame([film(1, "", "Action|Drama", 1991), film(2, "", "Drama", 1999)])
+    assert shared_facts(items) == ["Drama"]
+    assert shared_facts(items.assign(genres=["Action", "Drama"]), "the {}s") == ["the 1990s"]
+    assert shared_facts(items.assign(genres=["Action", ""], year=[1991, 2001])) == shared_facts(items[["item_id"]]) == []
+
+
+def test_titles_are_escaped_in_html_and_in_plots():
+    why = by_hand(("<script>alert(1)</script>", "Action", 1986, .5), ("$1 $2", "Action", 1986, .2), item=("<b>x</b>", "Action", 1986))
+    page = why._repr_html_()
+    assert "<script>" not in page and "<b>" not in page and "&lt;script&gt;" in page
+    assert why.as_shap().feature_names[1] == r"\$1 \$2"
+    with pytest.raises(ValueError, match="by: got 'features'"):
+        why.as_shap("features")
+
+
+def test_explain_on_a_fitted_hybrid():
+    model = Hybrid(Letters(), reg=3.).fit(WIDE)
+    item = int(unseen(model)[3, 0])
+    why = explain(model, 3, item)
+    assert np.isclose(why.base + why.likes.value.sum(), why.score, atol=1e-6) and np.isclose(why.features.sum(), why.score, atol=1e-5)
+    assert why.likes.value.is_monotonic_decreasing and set(why.likes.item_id) == set(model.X_[[3]].indices)
+    assert why.sentence() in repr(why) and why.as_shap("features").values.sum() == pytest.approx(why.features.sum())
+    liked = explain(model, 3, int(model.X_[[3]].indices[0]))
+    assert liked.features is None and np.isclose(liked.base + liked.likes.value.sum(), liked.score, atol=1e-5)
+
+
+def test_explain_estimates_what_does_not_add_up():
+    model = ProfileRecommender(Letters()).fit(WIDE)
+    item = int(unseen(model)[3, 0])
+    first, again = (explain(model, 3, item, method="lime") for _ in range(2))
+    assert first.method == "lime" and first.likes.equals(again.likes)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda model: explain(model, 99, 0), "99"), (lambda model: explain(model, 0, 99), "99"),
+    (lambda model: explain(model, 0, 0, method="magic"), "method: got 'magic'"), (lambda model: explain(model, 12, 0), "12 has no likes")], ids=["user", "item", "method", "no likes"])
+def test_wrong_calls(call, message):
+    frame = pd.concat([WIDE.interactions, pd.DataFrame({"user_id": [12], "item_id": [0], "rating": [1.], "timestamp": [1]})], ignore_index=True)
+    with pytest.raises(ValueError, match=message):
+        call(Hybrid(Letters(), reg=3.).fit(Dataset(frame, WIDE.items, pd.RangeIndex(13, name="user_id"))))
