@@ -734,6 +734,7 @@ def volume_gains(S, chosen):  # the Schur complement
     left = np.diag(S) - (S[:, L] * np.linalg.solve(S[np.ix_(L, L)], S[L]).T).sum(axis=1) if L else np.diag(S).copy()
     left[L] = 0
     return np.log(np.maximum(left, 0))""",
+    ],
 }, "explanation": {
     "shares": [
         "def exact_shares(h, b, H): return 0., h * b",  # compared with absence
