@@ -115,6 +115,7 @@ def list_margins(
     margin = np.subtract(own, rival, where=~empty, out=np.full(len(own), -np.inf))
     return np.where((ahead < k) & ~empty, np.maximum(margin, 1e-300), np.minimum(margin, 0))
 
+# %% ../nbs/14a_faithfulness.ipynb #c5bf1cc5
 def counterfactual(
     model:Recommender,  # fitted, with `score_history`
     user_id,            # one of its users
