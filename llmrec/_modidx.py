@@ -79,7 +79,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'llmrec.diversity.Diversified.fit': ('diversity.html#diversified.fit', 'llmrec/diversity.py'),
                                   'llmrec.diversity.Diversified.history': ('diversity.html#diversified.history', 'llmrec/diversity.py'),
                                   'llmrec.diversity.Diversifier': ('diversity.html#diversifier', 'llmrec/diversity.py'),
-                                  'llmrec.diversity.allowed_scores': ('diversity.html#allowed_scores', 'llmrec/diversity.py'),
                                   'llmrec.diversity.calibrated': ('diversity.html#calibrated', 'llmrec/diversity.py'),
                                   'llmrec.diversity.check_codes': ('diversity.html#check_codes', 'llmrec/diversity.py'),
                                   'llmrec.diversity.dpp': ('diversity.html#dpp', 'llmrec/diversity.py'),

@@ -6,7 +6,7 @@
 __all__ = ['LARGEST_TABLE', 'SMOOTHING', 'FLAT', 'DIVERSIFIERS', 'scale_scores', 'greedy_lists', 'gumbel_noise', 'gumbel_top_k',
            'genre_shares', 'popularity_bands', 'check_codes', 'stratified', 'similarity_lookup', 'mmr', 'max_sum',
            'mean_shares', 'miscalibration', 'xquad', 'calibrated', 'dpp', 'list_volume', 'Diversifier', 'hand_out',
-           'Diversified', 'fitted_model', 'rerank', 'score_items', 'allowed_scores']
+           'Diversified', 'fitted_model', 'score_items', 'rerank']
 
 # %% ../nbs/13_diversity.ipynb #bda4445b
 from typing import Callable, NamedTuple
@@ -371,12 +371,18 @@ def fitted_model(self:Diversified,
     vars(model).update(train_=self.train_, X_=self.X_, **{name.removeprefix("base_"): value for name, value in vars(self).items() if name.startswith("base_")})
     return model
 
+def score_items(self:Diversified,
+    user_ids,          # (n,) ids of people it was fitted on
+)->np.ndarray:         # (n, n_items) float32, the model's own scores
+    "Scores before anything is re-ranked; raises `ValueError` for unknown users."
+    return self.fitted_model().score_items(user_ids)
+
 def rerank(self:Diversified,
-    users:np.ndarray,  # (m,) int codes of people
+    user_ids,          # (m,) ids of people it was fitted on
     S:np.ndarray,      # (m, n_items) float32 scores, -inf for what may not be listed
 )->np.ndarray:         # (m, n_items) float32, scores handed out in the new order
-    "Bring the best of the candidates into the order of the method."
-    method, codes = DIVERSIFIERS[self.method], top_k(S, min(self.n_candidates, S.shape[1]))
+    "Bring the best of the candidates into the order of the method; `recommend` and `evaluate` ask for it when all that may not be listed is masked."
+    users, method, codes = self.train_.user_codes(user_ids), DIVERSIFIERS[self.method], top_k(S, min(self.n_candidates, S.shape[1]))
     relevance = scale_scores(np.where(codes >= 0, np.take_along_axis(S, codes, axis=1), -np.inf))
     given = {"codes": codes, **{name: getattr(self, f"{name}_") for name in ("genres", "bands") if name in method.needs}}
     if "similar" in method.needs: given["similar"] = similarity_lookup(self.V_, codes)
@@ -385,24 +391,4 @@ def rerank(self:Diversified,
     positions = method.rerank(relevance, *(given[name] for name in method.needs), self.places, method.weight if self.weight is None else self.weight)
     return hand_out(S, codes, positions)
 
-Diversified.fitted_model, Diversified.rerank = fitted_model, rerank
-
-# %% ../nbs/13_diversity.ipynb #fbc74078
-def score_items(self:Diversified,
-    user_ids,                # (n,) ids of people it was fitted on
-)->np.ndarray:               # (n, n_items) float32, -inf where an item was liked before or cannot be scored
-    "Scores in the new order; raises `ValueError` for unknown users."
-    users, S = self.train_.user_codes(user_ids), np.array(self.fitted_model().score_items(user_ids), "float32")
-    S[self.train_.matrix()[users].nonzero()] = -np.inf
-    return self.rerank(users, S)
-
-def allowed_scores(self:Diversified,
-    user_ids,                # (n,) ids of people it was fitted on
-    exclude_seen:bool=True,  # set everything the person has rated to -inf
-    candidates=None,         # item ids that may be listed; None means all
-):                           # yields (slice of user_ids, (block, n_items) float32 scores)
-    "Scores of what may be listed, in the new order, a block of users at a time; raises `ValueError` for unknown ids."
-    for rows, S in self.fitted_model().allowed_scores(user_ids, exclude_seen, candidates):
-        yield rows, self.rerank(self.train_.user_codes(user_ids[rows]), S)
-
-Diversified.score_items, Diversified.allowed_scores = score_items, allowed_scores
+Diversified.fitted_model, Diversified.score_items, Diversified.rerank = fitted_model, score_items, rerank

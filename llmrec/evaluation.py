@@ -51,7 +51,7 @@ def bootstrap_interval(
 
 # %% ../nbs/04_evaluation.ipynb #5f21ab58
 def score_blocks(
-    model,                        # fitted; has score_items(user_ids) -> (n, n_items)
+    model,                        # fitted; has score_items(user_ids) -> (n, n_items), and may have rerank(user_ids, scores) -> scores
     user_ids,                     # (n,) ids to score
     seen:csr_matrix|None=None,    # (n, n_items), non-zero entries are masked; row i belongs to user_ids[i]
     candidates:np.ndarray|None=None,  # codes that may be listed; None means all
@@ -65,7 +65,7 @@ def score_blocks(
             raise ValueError(f"model: score_items gave {scores.shape} scores for {seen[rows].shape} users and items")
         if seen is not None: scores[seen[rows].nonzero()] = -np.inf
         if candidates is not None: scores[:, np.setdiff1d(np.arange(scores.shape[1]), candidates)] = -np.inf
-        yield rows, scores
+        yield rows, model.rerank(user_ids[rows], scores) if hasattr(model, "rerank") else scores
 
 # %% ../nbs/04_evaluation.ipynb #5391e4e9
 FEW_USERS = 20

@@ -200,10 +200,10 @@ class Explanation:
 SENTENCES = {
     "en": dict(comma=", ", few="{film}: because you liked {liked}{shared}. That is {share:.0%} of what speaks for it.", title="{}", both=" and ", decade="the {}s", shared=", which share{s} {facts} with it",
                many="{film}: many likes speak for it, none of them decides. {liked} say{s} most{shared}: {share:.0%} of what speaks for it.", none="{film}: nothing that you liked speaks for it.",
-               base="{film}: most of its score is the same for everybody.", people=" Most of it comes through people who liked what you liked.", estimated=" (estimated)"),
+               base="{film}: most of its score is the same for everybody.", people=" Most of it comes through people who liked what you liked.", against=" More of what you liked speaks against it.", estimated=" (estimated)"),
     "zh": dict(comma="、", few="{film}：因为您喜欢{liked}{shared}，这占支持理由的 {share:.0%}。", title="《{}》", both="和", decade="{}年代", shared="（与它同属 {facts}）",
                many="{film}：许多您喜欢的内容都支持它，没有哪一个起决定作用；{liked}作用最大{shared}，占支持理由的 {share:.0%}。", none="{film}：您喜欢的内容都不支持它。",
-               base="{film}：它的得分大部分对所有人都相同。", people="主要来自与您喜好相近的人。", estimated="（估计值）"),
+               base="{film}：它的得分大部分对所有人都相同。", people="主要来自与您喜好相近的人。", against="但您喜欢的其他内容更多地反对它。", estimated="（估计值）"),
 }
 
 def sentence(self:Explanation,
@@ -223,6 +223,7 @@ def sentence(self:Explanation,
         share = best.value.sum() / positive
         text = say("few" if share >= 1 / 3 else "many", liked=name(best), shared=shared, share=share, s=s)
         if self.features is not None and self.features.get("people", 0) > self.features.clip(lower=0).sum() / 2: text += words["people"]
+        if self.likes.value.sum() < 0: text += words["against"]
     return text + (words["estimated"] if self.method != "exact" else "")
 
 Explanation.sentence = sentence

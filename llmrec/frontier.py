@@ -22,7 +22,7 @@ from .splitting import Split
 class Pool(NamedTuple):
     "Candidates of many people, and all that is needed to re-rank and to measure."
     relevance: np.ndarray  # (m, n) float32 in [0, 1], best first; -inf where there are fewer than n
-    given: dict            # codes (m, n), and V, similar, genres, bands, interests, noise, as the methods and measures need them
+    given: dict            # codes (m, n), and V, similar, bands, noise, and where items have genres, genres and interests
     truth: csr_matrix      # (m, n_items) held-out likes
     n_candidates: int      # items that could have been listed
 
@@ -43,8 +43,9 @@ def make_pool(
         codes = top_k(S, n)
         found.append((codes, scale_scores(np.where(codes >= 0, np.take_along_axis(S, codes, axis=1), -np.inf))))
     codes, relevance = map(np.vstack, zip(*found))
-    genres, seed = genre_shares(learn.items), int(np.random.default_rng(rng).integers(2**32))
-    given = dict(codes=codes, V=V, similar=similarity_lookup(V, codes), genres=genres, bands=popularity_bands(seen.getnnz(axis=0)), interests=mean_shares(seen[users], genres), noise=gumbel_noise(n, users, seed))
+    seed, given = int(np.random.default_rng(rng).integers(2**32)), {}
+    if "genres" in learn.items: given = dict(genres=(genres := genre_shares(learn.items)), interests=mean_shares(seen[users], genres))
+    given |= dict(codes=codes, V=V, similar=similarity_lookup(V, codes), bands=popularity_bands(seen.getnnz(axis=0)), noise=gumbel_noise(n, users, seed))
     return Pool(relevance, given, truth[users], len(candidates))
 
 # %% ../nbs/13a_frontier.ipynb #f0dc1323
@@ -56,6 +57,7 @@ def rerank_pool(
 )->np.ndarray:      # (m, k) int item codes, -1 for nothing
     "Lists of one method with one weight; raises `ValueError` for an unknown method or a weight outside [0, 1]."
     needs, codes = choose(DIVERSIFIERS, method, "method").needs, pool.given["codes"]
+    if (lacking := [name for name in needs if name not in pool.given]): raise ValueError(f"method: {method!r} needs {' and '.join(lacking)}, and the items have no column 'genres'; take another method")
     positions = DIVERSIFIERS[method].rerank(pool.relevance, *(pool.given[name] for name in needs), k, weight)
     return np.where(positions >= 0, np.take_along_axis(codes, positions, axis=1), -1)
 
@@ -77,15 +79,16 @@ def frontier(
     rng=0,                             # numpy Generator or seed, for the bootstrap
 )->pd.DataFrame:                       # index method, weight, first the plain lists; each measure, low and high of its paired change, coverage
     "Measure lists of many methods and weights, with 95% intervals of the change against the plain list."
+    names = [name for name in MEASURES if "genres" in pool.given or name not in ("genre distance", "kl")]
     settings, values, coverage = [("none", 0.), *((method, weight) for method, some in weights.items() for weight in some)], [], []
     for method, weight in settings:
         topk = rerank_pool(pool, method, weight, k)
-        values.append([measure(topk, pool) for measure in MEASURES.values()])
+        values.append([MEASURES[name](topk, pool) for name in names])
         coverage.append(catalogue_coverage(topk, pool.n_candidates))
     values = np.array(values)  # setting, measure, person
     draws = bootstrap_means((values - values[0]).reshape(-1, values.shape[2]).T, n_draws, rng)
     low, high = np.quantile(draws, [.025, .975], axis=0).reshape(2, len(settings), -1)
-    index, names = pd.MultiIndex.from_tuples(settings, names=["method", "weight"]), list(MEASURES)
+    index = pd.MultiIndex.from_tuples(settings, names=["method", "weight"])
     parts = [pd.DataFrame(part, index, [f"{name}{suffix}" for name in names]) for part, suffix in ((values.mean(axis=2), ""), (low, "_low"), (high, "_high"))]
     return pd.concat([*parts, pd.Series(coverage, index, name="coverage")], axis=1)
 
@@ -120,7 +123,8 @@ def gains_at_price(
 )->pd.DataFrame:         # index method; for each measure the largest improvement on the plain lists, as a share; KL counts downwards
     "What each method reaches for a stated price, with the best of its weights for each measure; raises `ValueError` for a price outside [0, 1]."
     if not 0 <= price <= 1: raise ValueError(f"price: got {price}; give a share of nDCG from 0 to 1")
-    plain, columns = table.loc[("none", 0.)], [name for name in (*MEASURES, "coverage") if name != "ndcg"]
+    plain, columns = table.loc[("none", 0.)], [name for name in (*MEASURES, "coverage") if name != "ndcg" and name in table]
     paid = table[table.ndcg >= (1 - price) * plain.ndcg]
-    gain = (paid[columns] / plain[columns] - 1).assign(kl=1 - paid.kl / plain.kl)
+    gain = paid[columns] / plain[columns] - 1
+    if "kl" in gain: gain["kl"] *= -1
     return gain.groupby(level="method", sort=False).max().drop(index="none")

@@ -181,6 +181,9 @@ def test_sentences_by_hand():
 
 def test_sentences_claim_nothing_that_is_not_so():
     assert by_hand(("Up", "Comedy", 2009, -.4)).sentence() == "Aliens: nothing that you liked speaks for it."
+    mixed = by_hand(("Big", "Comedy", 1988, .4), ("Up", "Comedy", 2009, -.6))
+    assert mixed.sentence().endswith(" More of what you liked speaks against it.") and mixed.sentence("zh").endswith("更多地反对它。")
+    assert "against" not in by_hand(("Big", "Comedy", 1988, .4), ("Up", "Comedy", 2009, -.3)).sentence()
     assert by_hand(("Up", "Comedy", 2009, .4), base=.6).sentence() == "Aliens: most of its score is the same for everybody."
     assert "same for everybody" not in by_hand(("Up", "Comedy", 2009, .4), base=.6, method="lime").sentence()
     assert by_hand(("Up", "Comedy", 2009, .4), method="lime").sentence().endswith("(estimated)")

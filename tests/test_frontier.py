@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from llmrec.data import make_dataset
 from llmrec.diversity import DIVERSIFIERS, Diversified
 from llmrec.evaluation import compare, evaluate
 from llmrec.frontier import MEASURES, frontier, gains_at_price, make_pool, plot_frontier, rerank_pool
@@ -31,6 +32,25 @@ def test_lists_are_those_of_evaluate(split, name, stage):
     pool = make_pool(Popularity(), split, V, stage=stage, n=30)
     assert np.array_equal(rerank_pool(pool, name, .4, 10), report.topk)
     assert np.isclose(MEASURES["ndcg"](report.topk, pool).mean(), report.summary.loc["ndcg@10", "mean"])
+
+
+def test_lists_are_those_of_evaluate_where_few_items_may_be_listed():
+    split = item_cold(dataset(60, 80))
+    V = Letters().transform(split.train.items.title)
+    report = evaluate(Diversified(Popularity(), "mmr", weight=.7, encoder=Letters(), template="{title}"), split, k=(5,))
+    assert np.array_equal(rerank_pool(make_pool(Popularity(), split, V, stage="test"), "mmr", .7, 5), report.topk)
+    assert np.isin(report.topk, split.candidates).all()
+
+
+def test_items_without_genres_are_measured_by_the_rest(split):
+    data = dataset(60, 80)
+    bare = temporal(make_dataset(data.interactions, data.items.drop(columns="genres")))
+    pool = make_pool(Popularity(), bare, Letters().transform(bare.train.items.title), n=30)
+    table = frontier(pool, {"mmr": (.7,)})
+    assert not {"kl", "genre distance"} & set(table) and {"ndcg", "distance", "coverage"} <= set(table)
+    assert gains_at_price(table, 1).columns.tolist() == ["distance", "volume", "coverage"]
+    with pytest.raises(ValueError, match="method: 'xquad' needs genres and interests, and the items have no column 'genres'"):
+        rerank_pool(pool, "xquad", .5)
 
 
 def test_rows_are_means_and_paired_intervals(split, pool):
