@@ -13,10 +13,9 @@ from sklearn.base import clone
 
 from .data import Dataset
 from .encoding import TextEncoder
-from .neighbours import check_not_negative
 from .preprocessing import TEMPLATE, item_text
 from .probing import item_features, ridge_map
-from .profiles import weigh_history
+from .profiles import check_amount, weigh_history
 from .recommenders import Recommender
 
 # %% ../nbs/12_hybrids.ipynb #5b1630db
@@ -91,9 +90,10 @@ def fit(self:LanguageEASE,
     train:Dataset,        # likes, and items with the fields of the template
 )->LanguageEASE:          # self
     "Encode the items and invert one matrix; raises `ValueError` naming a parameter out of its range, or if there is no like."
-    check_not_negative(genres=self.genres, year=self.year, language=self.language, rated=self.rated, long=self.long)
+    for name in ("genres", "year", "language", "rated", "long"): check_amount(name, getattr(self, name), zero=True)
     if self.long > 1: raise ValueError(f"long: got {self.long}; give a share from 0 to 1")
-    if not 0 < self.reg < np.inf: raise ValueError(f"reg: got {self.reg}; give a finite number above 0")
+    check_amount("reg", self.reg)
+    if self.half_life is not None: check_amount("half_life", self.half_life)
     Recommender.fit(self, train)
     for name in ("K_", "P_"): vars(self).pop(name, None)
     self.F_, self.W_ = self.features(train), rated_rows(train, self.rated)
@@ -158,7 +158,7 @@ class Hybrid(LanguageEASE):
         rated:float=.6,          # what a rating that is no like counts when weights are learnt
         half_life:float|None=5., # later likes after which one weighs half; None: age does not matter
         long:float=.1,           # share of its weight that a like never loses, from 0 to 1
-        taste:float=.15,         # weight of the ridge beside the rest
+        taste:float=.15,         # weight of the ridge beside the rest, 0 leaves it out
         people:float=100.,       # its penalty over people, above 0
         taste_reg:float=75.,     # its penalty over features, above 0
     ):
@@ -169,8 +169,7 @@ class Hybrid(LanguageEASE):
         train:Dataset,           # likes, and items with the fields of the template
     )->"Hybrid":                 # self
         "Learn both parts; raises `ValueError` naming a parameter out of its range."
-        for name in ("taste", "people", "taste_reg"):
-            if not 0 < getattr(self, name) < np.inf: raise ValueError(f"{name}: got {getattr(self, name)}; give a finite number above 0")
+        for name in ("taste", "people", "taste_reg"): check_amount(name, getattr(self, name), zero=name == "taste")
         super().fit(train)
         likes = train.matrix()
         self.liked_ = likes.getnnz(axis=0) > 0

@@ -20,7 +20,7 @@ from .data import Dataset, write_whole
 from .encoding import TextEncoder
 from .metrics import ndcg_at_k, top_k
 from .preprocessing import TEMPLATE, item_text
-from .profiles import mean_profile
+from .profiles import check_amount, mean_profile
 from .recommenders import Recommender
 
 # %% ../nbs/11b_two_tower.ipynb #75c19b5b
@@ -247,10 +247,8 @@ def check_two_tower(
     whole = {name: getattr(model, name) for name in ("d", "batch_size", "n_sampled", "n_epochs", "patience")} | {"hidden": model.hidden}
     for name, value in whole.items():
         for n in value if name == "hidden" else [value]:
-            if not isinstance(n, (int, np.integer)) or n < 1: raise ValueError(f"{name}: got {value!r}; give whole numbers of at least 1")
-    for name in ("temperature", "lr"):
-        if not 0 < getattr(model, name) < np.inf: raise ValueError(f"{name}: got {getattr(model, name)}; give a number above 0")
-    if not 0 <= model.weight_decay < np.inf: raise ValueError(f"weight_decay: got {model.weight_decay}; give 0 or a number above it")
+            if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1: raise ValueError(f"{name}: got {value!r}; give whole numbers of at least 1")
+    for name in ("temperature", "lr", "weight_decay"): check_amount(name, getattr(model, name), zero=name == "weight_decay")
 
 # %% ../nbs/11b_two_tower.ipynb #d434ec47
 class TwoTower(Recommender):

@@ -165,17 +165,31 @@ def test_the_promises_of_a_recommender(model, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("wrong, message", [(dict(reg=0), "reg: got 0"), (dict(reg=np.inf), "reg: got inf"), (dict(language=-1), "language: got -1"), (dict(rated=-.5), "rated: got -0.5"),
-                                            (dict(long=1.5), "long: got 1.5"), (dict(half_life=0), "half_life: got 0"), (dict(genres=-1), "genres: got -1")])
+                                            (dict(long=1.5), "long: got 1.5"), (dict(half_life=0), "half_life: got 0"), (dict(half_life="x"), "half_life: got 'x'"), (dict(genres=-1), "genres: got -1"),
+                                            (dict(reg="a"), "reg: got 'a'")])
 @EVERY_MODEL
 def test_wrong_parameters_are_named(model, wrong, message):
     with pytest.raises(ValueError, match=message):
         clone(model).set_params(**wrong).fit(WIDE)
 
 
-@pytest.mark.parametrize("name", ["taste", "people", "taste_reg"])
-def test_wrong_parameters_of_the_hybrid_are_named(name):
-    with pytest.raises(ValueError, match=f"{name}: got 0"):
-        Hybrid(Letters(), **{name: 0}).fit(WIDE)
+def test_a_wrong_half_life_is_named_without_timestamps():
+    undated = Dataset(WIDE.interactions.drop(columns="timestamp"), WIDE.items, WIDE.users)
+    with pytest.raises(ValueError, match="half_life: got -1"):
+        LanguageEASE(Letters(), half_life=-1).fit(undated)
+
+
+@pytest.mark.parametrize("name, wrong", [("taste", -1), ("people", 0), ("taste_reg", 0), ("taste", "a")])
+def test_wrong_parameters_of_the_hybrid_are_named(name, wrong):
+    with pytest.raises(ValueError, match=f"{name}: got {wrong!r}"):
+        Hybrid(Letters(), **{name: wrong}).fit(WIDE)
+
+
+def test_without_taste_the_hybrid_is_the_rest_of_it():
+    hybrid, ease = (model.fit(WIDE) for model in (Hybrid(Letters(), taste=0), LanguageEASE(Letters())))
+    liked, found = hybrid.liked_, hybrid.score_history(WIDE.matrix())
+    assert 0 < liked.sum() < 60
+    assert np.allclose(found[:, liked], ease.score_history(WIDE.matrix())[:, liked]) and not found[:, ~liked].any()
 
 
 @EVERY_MODEL

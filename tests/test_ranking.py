@@ -38,13 +38,13 @@ def test_softmax_at_extreme_scores(temperature):
         assert (P[:2] == [[1, 0, 0], [.5, .5, 0]]).all(), "a cold softmax takes the best only"
 
 
-@pytest.mark.parametrize("temperature", [0, -1, np.nan, np.inf])
+@pytest.mark.parametrize("temperature", [0, -1, np.nan, np.inf, ".1"])
 def test_wrong_temperatures_are_refused(temperature, movielens):
     S, labels = np.ones((1, 2), "float32"), csr_matrix([[1, 0]])
     model = Popularity().fit(movielens)
     for call in (lambda: softmax(S, temperature), lambda: nll(S, labels, temperature),
                  lambda: recommend_with_probability(model, 1, temperature=temperature)):
-        with pytest.raises(ValueError, match=f"temperature: got {temperature}"):
+        with pytest.raises(ValueError, match=f"temperature: got {temperature!r}"):
             call()
 
 
@@ -146,7 +146,7 @@ def test_labels_against_the_scores_want_equal_chances():
 
 def test_temperatures_that_cannot_be_fitted():
     for S, labels, message in ((np.ones((1, 3)), [[1, 0, 0]], "S: all scores are the same"), (np.full((1, 3), -np.inf), [[1, 0, 0]], "S: all scores are the same"),
-                               (np.array([[0, 1, -np.inf]]), [[0, 0, 1]], "labels: hold an item with score -inf"), (np.eye(2), [[0, 0], [0, 0]], "all scores are the same")):
+                               (np.array([[0, 1, -np.inf]]), [[0, 0, 1]], "labels: hold an item with score -inf"), (np.eye(2), [[0, 0], [0, 0]], "labels: are empty")):
         with pytest.raises(ValueError, match=message):
             fit_temperature(S, csr_matrix(labels))
 
@@ -172,3 +172,27 @@ def test_true_chances_are_reliable_and_bold_ones_are_not():
 def test_reliability_without_labels():
     with pytest.raises(ValueError, match="labels: are empty"):
         reliability(np.eye(2), csr_matrix((2, 2)))
+
+
+@pytest.mark.parametrize("n_bins", [0, 2.5])
+def test_wrong_bins(n_bins):
+    with pytest.raises(ValueError, match=f"n_bins: got {n_bins}"):
+        reliability(np.eye(2), np.eye(2), n_bins=n_bins)
+
+
+TAKE_LABELS = pytest.mark.parametrize("measure", [nll, nll_gradient, fit_temperature, reliability])
+
+
+@TAKE_LABELS
+@pytest.mark.parametrize("labels", [np.eye(3), csr_matrix((2, 4)), np.array([1, 0, 0])], ids=["a row too many", "a column too many", "one row"])
+def test_labels_of_another_shape_are_refused(measure, labels):
+    with pytest.raises(ValueError, match=r"labels: have shape .* as S has: \(2, 3\)"):
+        measure(np.eye(3)[:2], labels)
+
+
+@TAKE_LABELS
+def test_labels_may_be_dense_and_may_store_zeros(measure):
+    S, dense = np.random.default_rng(0).normal(size=(3, 4)), np.array([[1, 0, 0, 1], [0, 0, 0, 0], [0, 2, 0, 0]])
+    stored = csr_matrix(([1, 0, 1, 0, 2], ([0, 0, 0, 1, 2], [0, 2, 3, 1, 1])), shape=(3, 4))
+    expected = np.asarray(measure(S, csr_matrix(dense)))
+    assert stored.nnz == 5 and np.array_equal(measure(S, dense), expected) and np.array_equal(measure(S, stored), expected) and stored.nnz == 5

@@ -256,7 +256,7 @@ def test_people_with_one_like_or_all_do_no_harm():
     (dict(loss="hinge"), "loss: got 'hinge'; accepted are 'full'"), (dict(hidden=256), "hidden: got 256; give a tuple"), (dict(hidden=(0,)), r"hidden: got \(0,\)"),
     (dict(d=0), "d: got 0"), (dict(n_epochs=1.5), "n_epochs: got 1.5"), (dict(batch_size=0), "batch_size: got 0"), (dict(n_sampled=0), "n_sampled: got 0"),
     (dict(patience=0), "patience: got 0"), (dict(lr=0), "lr: got 0"), (dict(lr=float("nan")), "lr: got nan"), (dict(temperature=-1), "temperature: got -1"),
-    (dict(weight_decay=-1), "weight_decay: got -1")])
+    (dict(weight_decay=-1), "weight_decay: got -1"), (dict(temperature="a"), "temperature: got 'a'"), (dict(d=True), "d: got True")])
 def test_wrong_parameters(wrong, message):
     with pytest.raises(ValueError, match=message):
         model(**wrong).fit(dataset(blocks))
