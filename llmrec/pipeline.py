@@ -9,8 +9,8 @@ __all__ = ['DEFAULT', 'Length', 'Positive', 'Weight', 'READS', 'FRONTIER', 'Sect
            'DiversitySection', 'EvaluationSection', 'Config', 'explain_fault', 'check_read', 'check_methods',
            'parse_setting', 'read_toml', 'load_config', 'load_data', 'build_encoder', 'build_profile',
            'build_recommender', 'build_model', 'own_scores', 'Pipeline', 'model_name', 'evaluate_pipeline',
-           'price_of_variety', 'plot_price', 'differing', 'compare_configs', 'write_table', 'shown_metrics',
-           'plot_reports']
+           'explain_item', 'price_of_variety', 'plot_price', 'differing', 'compare_configs', 'write_table',
+           'shown_metrics', 'plot_reports']
 
 # %% ../nbs/20_pipeline.ipynb #7404c6a0
 import difflib, io, tomllib
@@ -283,6 +283,7 @@ def build_profile(
     return ProfileRecommender(encoder, profile.pop("method"), config.similarity.method, config.text.template, **profile,
                               index=config.index.factory, n_candidates=config.index.n_candidates)
 
+# %% ../nbs/20_pipeline.ipynb #b122cbc9
 def build_recommender(
     config:Config,       # the whole configuration
     encoder,             # transformer from texts to vectors
@@ -353,15 +354,6 @@ class Pipeline:
         lists.attrs = attrs
         return lists
 
-    def explain(self,
-        user_id,               # one of the users
-        item_id,               # an item, recommended or not
-        method:str="exact",    # "exact", or "lime" where scores do not add up
-    )->Explanation:            # of the score, before the list was made varied
-        "Why this item for this person; raises `ValueError` as `explain` does."
-        model = self.model_.fitted_model() if isinstance(self.model_, Diversified) else self.model_
-        return explain(model, user_id, item_id, method)
-
 # %% ../nbs/20_pipeline.ipynb #41044756
 def model_name(
     config:Config,    # the whole configuration
@@ -379,6 +371,19 @@ def evaluate_pipeline(
     return {name: evaluate(model, split, self.config.evaluation.stage, tuple(self.config.evaluation.k)) for name, model in models.items()}
 
 Pipeline.evaluate = evaluate_pipeline
+
+# %% ../nbs/20_pipeline.ipynb #55d0d075
+def explain_item(
+    self:Pipeline,         # fitted
+    user_id,               # one of the users
+    item_id,               # an item, recommended or not
+    method:str="exact",    # "exact", or "lime" where scores do not add up
+)->Explanation:            # of the score, before the list was made varied
+    "Why this item for this person; raises `ValueError` as `explain` does."
+    model = self.model_.fitted_model() if isinstance(self.model_, Diversified) else self.model_
+    return explain(model, user_id, item_id, method)
+
+Pipeline.explain = explain_item
 
 # %% ../nbs/20_pipeline.ipynb #3b5b3233
 FRONTIER = (.02, .05, .1, .2, .3, .5, .7, .9)

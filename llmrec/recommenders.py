@@ -39,7 +39,8 @@ class Recommender(BaseEstimator):
     def fit(self,
         train:Dataset,  # what to learn from
     )->"Recommender":   # self
-        "Remember the data; subclasses call this first and then learn."
+        "Remember the data; subclasses call this first and then learn; raises `TypeError` for what is no Dataset."
+        if not isinstance(train, Dataset): raise TypeError(f"train: got {type(train).__name__}; give a Dataset, such as the train or fit part of a Split")
         self.train_, self.X_ = train, self.history(train)
         return self
 

@@ -304,3 +304,9 @@ def test_a_subclass_says_what_its_histories_are(data):
     ratings = data.matrix(min_rating=None)
     assert (model.X_ != ratings).nnz == 0 and np.array_equal(model.score_items(data.users), ratings.toarray())
     assert (Popularity().fit(data).X_ != data.matrix()).nnz == 0
+
+
+@pytest.mark.parametrize("wrong", [None, "ratings.csv"])
+def test_what_is_no_dataset_is_refused(wrong):
+    with pytest.raises(TypeError, match=f"train: got {type(wrong).__name__}; give a Dataset"):
+        Popularity().fit(wrong)
