@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
 from .data import Dataset
-from .encoding import check_count, tokenize
+from .encoding import check_count, check_texts, tokenize
 from .files import check_columns, write_whole
 from .models import choose_device, choose_dtype, find_model, load_model, load_tokenizer, quiet
 from .pooling import mean_pool
@@ -34,8 +34,10 @@ def like_pairs(
     n_last:int=1,       # likes that are read before the one that follows, the latest first
     rng=0,              # numpy Generator or seed, settles ties in time, and the order if there are no times
 )->pd.DataFrame:        # user and item (codes) of a like, read (text of the likes before), text (of the item); by user and time
-    "Each like but a person's first, with what the person liked just before; raises `ValueError` if nobody has two likes."
+    "Each like but a person's first, with what was liked just before; raises `TypeError` or `ValueError` for what cannot be read, or if nobody has two likes."
+    if not isinstance(train, Dataset): raise TypeError(f"train: got {type(train).__name__}; give a Dataset, such as split.train")
     check_count("n_last", n_last)
+    texts = check_texts(texts)
     if len(texts) != train.n_items: raise ValueError(f"texts: got {len(texts)}; give one for each of the {train.n_items} items")
     frame = train.interactions
     if "rating" in frame: frame = frame[frame.rating >= 4]

@@ -264,6 +264,15 @@ def test_a_killed_save_leaves_nothing(tiny, tmp_path):
 
 # Wrong calls
 
+def test_pairs_need_a_training_part_and_texts(movielens):
+    with pytest.raises(TypeError, match="train: got Split; give a Dataset"):
+        like_pairs(temporal(movielens), ["a"] * movielens.n_items)
+    with pytest.raises(TypeError, match="texts must be a list of str, got DataFrame"):
+        like_pairs(likes(ROWS), pd.DataFrame({"text": ["ten", "twenty", "thirty", "forty"]}))
+    with pytest.raises(TypeError, match=r"texts\[1\] is None, which is no str"):
+        like_pairs(likes(ROWS), ["ten", None, "thirty", "forty"])
+
+
 def test_pairs_need_a_text_for_each_item_and_a_sensible_count():
     with pytest.raises(ValueError, match="texts: got 1; give one for each of the 4 items"):
         like_pairs(likes(ROWS), ["ten"])
