@@ -102,7 +102,7 @@ def plot_frontier(
     label:str,           # what the axis says
     ax=None,             # matplotlib Axes to draw on; None makes them
 ):                       # the Axes
-    "Change in nDCG, with its 95% interval, against a measure; one line for each method, the plain lists as a star."
+    "Change in nDCG, with its 95% interval, against a measure, better to the right; one line for each method, the plain lists as a star."
     import matplotlib.pyplot as plt
     if ax is None: ax = plt.subplots(figsize=(5, 4), layout="constrained")[1]
     plain = table.loc[("none", 0.)]
@@ -113,6 +113,7 @@ def plot_frontier(
         ax.vlines(rows[measure], rows.ndcg_low, rows.ndcg_high, color=colour, lw=1, alpha=.4)
     ax.plot(plain[measure], 0, "*", color="black", ms=13, zorder=3)
     ax.axhline(0, color="0.7", lw=.8, zorder=0)
+    ax.xaxis.set_inverted(measure == "kl")
     ax.set(xlabel=label, ylabel="change in nDCG@10 (95% interval)")
     return ax
 
@@ -120,11 +121,16 @@ def plot_frontier(
 def gains_at_price(
     table:pd.DataFrame,  # as `frontier` gives it
     price:float=.1,      # share of nDCG that may be lost
-)->pd.DataFrame:         # index method; for each measure the largest improvement on the plain lists, as a share; KL counts downwards
-    "What each method reaches for a stated price, with the best of its weights for each measure; raises `ValueError` for a price outside [0, 1]."
+)->pd.DataFrame:         # index method; for each measure the largest improvement on the plain lists, as a share, at least 0; KL counts downwards
+    "What each method reaches for a stated price, on the straight lines between neighbouring weights; raises `ValueError` for a price outside [0, 1]."
     if not 0 <= price <= 1: raise ValueError(f"price: got {price}; give a share of nDCG from 0 to 1")
     plain, columns = table.loc[("none", 0.)], [name for name in (*MEASURES, "coverage") if name != "ndcg" and name in table]
-    paid = table[table.ndcg >= (1 - price) * plain.ndcg]
-    gain = paid[columns] / plain[columns] - 1
+    left, gain, best = table.ndcg - (1 - price) * plain.ndcg, table[columns] / plain[columns] - 1, {}
     if "kl" in gain: gain["kl"] *= -1
-    return gain.groupby(level="method", sort=False).max().drop(index="none")
+    for method in table.index.unique("method").drop("none"):
+        budget = np.r_[price * plain.ndcg, left.loc[method].sort_index()]
+        line = np.vstack([np.zeros(len(columns)), gain.loc[method].sort_index()])
+        i = np.flatnonzero(budget[:-1] * budget[1:] < 0)  # the price is crossed between i and i + 1
+        share = (budget[i] / (budget[i] - budget[i + 1]))[:, None]
+        best[method] = np.vstack([line[budget >= 0], line[i] + share * (line[i + 1] - line[i])]).max(axis=0)
+    return pd.DataFrame.from_dict(best, orient="index", columns=columns).rename_axis("method")

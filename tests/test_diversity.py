@@ -1,4 +1,6 @@
 """Re-rankers by hand, against naive programs and against pyversity, and the promises that all of them keep."""
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -95,6 +97,12 @@ def test_lists_do_not_depend_on_who_else_is_asked_or_on_the_block(name, monkeypa
 
 
 @EVERY_METHOD
+def test_a_function_and_the_table_have_the_same_default_weight(name):
+    method = DIVERSIFIERS["stratified" if name == "bands" else name]  # one function for both
+    assert inspect.signature(DIVERSIFIERS[name].rerank).parameters["weight"].default == method.weight
+
+
+@EVERY_METHOD
 @pytest.mark.parametrize("wrong, message", [(dict(weight=-.1), "weight: got -0.1"), (dict(weight=1.1), "weight: got 1.1"), (dict(weight=np.nan), "weight: got nan"), (dict(k=0), "k: got 0"), (dict(k=2.), "k: got 2.0")])
 def test_wrong_calls_are_named(name, wrong, message):
     relevance, given, _ = pool()
@@ -163,6 +171,11 @@ def test_strata_by_hand():
     assert stratified(relevance, codes, red_or_blue, 3, .3).tolist() == [[0, 1, 3]]    # .42 - .6 < .21
     mixed = np.float32([[.5, .5], [1, 0], [0, 1]])
     assert stratified(np.float32([[1, .5, .4]]), np.array([[1, 0, 2]]), mixed, 3, .5).tolist() == [[0, 2, 1]]  # .4 > .5 - .5
+
+
+def test_what_has_no_group_pays_nothing():
+    groups, codes = np.float32([[1, 0], [1, 0], [0, 0], [0, 0]]), np.array([[0, 1, 2, 3]])
+    assert stratified(np.float32([[1, .9, .2, .1]]), codes, groups, 4, .6).tolist() == [[0, 2, 3, 1]]  # .36 - .6 < .04
 
 
 def test_bands_and_shares():

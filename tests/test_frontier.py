@@ -1,5 +1,6 @@
 """The frontier against `evaluate`, `compare` and plain sums, and its wrong calls."""
 import numpy as np
+import pandas as pd
 import pytest
 
 from llmrec.data import make_dataset
@@ -88,13 +89,37 @@ def test_gains_are_the_best_that_the_price_allows(pool):
     assert np.isclose(free.loc["stratified", "kl"], 1 - table.loc["stratified", "kl"].min() / plain.kl)
     dear = table.copy()
     dear.loc[("mmr", .9), "ndcg"] = .5 * plain.ndcg
-    assert np.isclose(gains_at_price(dear, .4).loc["mmr", "distance"], table.loc[("mmr", .3), "distance"] / plain.distance - 1)
+    near, far = (table.loc[("mmr", w), "distance"] / plain.distance - 1 for w in (.3, .9))
+    kept = table.loc[("mmr", .3), "ndcg"] / plain.ndcg
+    share = (kept - .6) / (kept - .5)  # of the way from .3 to .9, where nDCG falls from kept to .5
+    assert kept > .6 and near < far and np.isclose(gains_at_price(dear, .4).loc["mmr", "distance"], near + share * (far - near))
+
+
+def curve(*points):
+    """A table of one method from (weight, nDCG, distance, KL, coverage)."""
+    index = pd.MultiIndex.from_tuples([("none", 0.), *(("mmr", w) for w, *_ in points)], names=["method", "weight"])
+    return pd.DataFrame([(1., 1., 1., 1.), *(rest for _, *rest in points)], index, ["ndcg", "distance", "kl", "coverage"])
+
+
+def test_gains_are_read_off_the_lines_between_weights():
+    table = curve((.2, .95, 1.1, .9, .8), (.5, .85, 1.3, .7, .6))
+    for shuffled in (table, table.iloc[[0, 2, 1]]):  # halfway between the two weights a tenth is lost
+        assert np.allclose(gains_at_price(shuffled, .1).loc["mmr", ["distance", "kl", "coverage"]].astype(float), [.2, .2, 0])
+    assert np.allclose(gains_at_price(table, .02).loc["mmr", ["distance", "kl"]], [.04, .04])  # between the plain list and the first weight
+    assert np.allclose(gains_at_price(table, .5).loc["mmr", ["distance", "kl"]], [.3, .3])     # no weight costs so much
+    assert (gains_at_price(table, 0) == 0).all(axis=None)
+
+
+def test_gains_of_a_line_that_crosses_the_price_twice():
+    table = curve((.2, .8, 1.4, .9, 1), (.5, 1., 1.2, .8, 1))
+    assert np.isclose(gains_at_price(table, .1).loc["mmr", "distance"], 1.3 - 1)  # on the way back
 
 
 def test_the_picture_has_a_line_for_each_method(pool):
     table = frontier(pool, {"stratified": (.1, .5), "mmr": (.3, .9)})
     ax = plot_frontier(table, "genre distance", "distance of genres")
     assert [text for text in ax.get_legend_handles_labels()[1]] == ["stratified", "mmr"]
+    assert not ax.xaxis_inverted() and plot_frontier(table, "kl", "divergence").xaxis_inverted()  # better is to the right
     assert ax.get_xlabel() == "distance of genres" and "nDCG" in ax.get_ylabel()
 
 
