@@ -8,7 +8,7 @@ __all__ = ['SENTENCES', 'one_like', 'probe_weights', 'hybrid_weights', 'like_val
            'leave_one_out', 'explain', 'text_score', 'word_game']
 
 # %% ../nbs/14_explanation.ipynb #f05b1897
-import html
+import html, re
 from dataclasses import dataclass
 
 import numpy as np, pandas as pd
@@ -141,9 +141,10 @@ def feature_values(
 def item_names(
     items:pd.DataFrame,   # rows of items
 )->list[str]:             # titles, or ids where there is none
-    "What to call items."
+    "What to call items; a title that ends in its article, as in catalogues, gets it back in front."
     titles = items.title if "title" in items else pd.Series("", index=items.index)
-    return [title if isinstance(title, str) and title.strip() else str(item) for title, item in zip(titles, items.item_id)]
+    in_front = lambda title: re.sub(r"^([^(]+), (The|An?)(?= \(|$)", r"\2 \1", title)
+    return [in_front(title) if isinstance(title, str) and title.strip() else str(item) for title, item in zip(titles, items.item_id)]
 
 def shared_facts(
     items:pd.DataFrame,   # rows of items, columns genres and year where known
@@ -163,14 +164,23 @@ class Explanation:
     user_id:object             # whose list it is
     item:pd.Series             # the film's row of `items`
     score:float                # the model's score
-    base:float                 # what the score begins from, without any like
+    base:float                 # what the score begins from, without any like (estimated: where the line meets no likes)
     likes:pd.DataFrame         # the liked items' rows, with weight and value, largest value first
     features:pd.Series|None    # value of each feature of the film, largest first; None where the model does not tell
     method:str="exact"         # "exact": base and values add up to the score; "lime": estimated
 
+    def _table(self, n=8):
+        "The likes of the largest values, and all others in one row, so that the rows add up."
+        rows = pd.DataFrame({"item_id": self.likes.item_id.astype(object), "": item_names(self.likes), "adds to the score": self.likes.value})
+        if len(rows) <= n + 1: return rows
+        return pd.concat([rows.head(n), pd.DataFrame([["", f"{len(rows) - n} other likes, sum", rows.iloc[n:, 2].sum()]], columns=rows.columns)])
+
+    def _total(self):
+        "How the score comes together, in a line."
+        return f"score {self.score:.4f} = base {self.base:.4f} + {self.likes.value.sum():.4f} from {len(self.likes)} likes" + (", estimated" if self.method != "exact" else "")
+
     def __repr__(self):
-        table = pd.DataFrame({"item_id": self.likes.item_id, "": item_names(self.likes), "share of score": self.likes.value})
-        parts = [self.sentence(), f"score {self.score:.4f} = base {self.base:.4f} + {len(table)} likes" + (", estimated" if self.method != "exact" else ""), table.head(8).to_string(index=False, float_format="{:+.4f}".format)]
+        parts = [self.sentence(), self._total(), self._table().to_string(index=False, float_format="{:+.4f}".format)]
         if self.features is not None: parts.append("by feature: " + ", ".join(f"{name} {value:+.4f}" for name, value in self.features.items() if abs(value) >= .02 * self.features.abs().sum()))
         return "\n".join(parts)
 
@@ -179,12 +189,12 @@ class Explanation:
             size = max(abs(values).max(), 1e-12)
             bar = '<td>{}</td><td>{:+.4f}</td><td><div style="width:{:.0f}px;height:.8em;background:{}"></div></td>'
             return "".join("<tr>" + bar.format(html.escape(n), v, 120 * abs(v) / size, "#0072B2" if v > 0 else "#D55E00") + "</tr>" for n, v in zip(names, values))
-        films = self.likes.head(8)
-        table = rows(item_names(films), films.value.to_numpy())
+        films = self._table()
+        table = rows(films[""], films["adds to the score"].to_numpy())
         if self.features is not None:
             largest = self.features[self.features.abs().sort_values(ascending=False).index].head(6)
             table += "<tr><th>by feature</th><th></th><th></th></tr>" + rows(largest.index, largest.to_numpy())
-        return f"<p>{html.escape(self.sentence())}</p><table><tr><th>liked</th><th>share of {self.score:.4f}</th><th></th></tr>{table}</table>"
+        return f"<p>{html.escape(self.sentence())}<br>{self._total()}</p><table><tr><th>liked</th><th>adds to the score</th><th></th></tr>{table}</table>"
 
     def as_shap(self,
         by:str="likes",    # "likes" or "features"
@@ -200,10 +210,12 @@ class Explanation:
 SENTENCES = {
     "en": dict(comma=", ", few="{film}: because you liked {liked}{shared}. That is {share:.0%} of what speaks for it.", title="{}", both=" and ", decade="the {}s", shared=", which share{s} {facts} with it",
                many="{film}: many likes speak for it, none of them decides. {liked} say{s} most{shared}: {share:.0%} of what speaks for it.", none="{film}: nothing that you liked speaks for it.",
-               base="{film}: most of its score is the same for everybody.", people=" Most of it comes through people who liked what you liked.", against=" More of what you liked speaks against it.", estimated=" (estimated)"),
+               base="{film}: most of its score is the same for everybody.", people=" Most of it comes through people who chose what you liked.",
+               stays="{film}: most of its score stays when some of your likes go. {share:.0%} of what likes add comes from {liked}{shared}.", against=" More of what you liked speaks against it.", estimated=" (estimated)"),
     "zh": dict(comma="、", few="{film}：因为您喜欢{liked}{shared}，这占支持理由的 {share:.0%}。", title="《{}》", both="和", decade="{}年代", shared="（与它同属 {facts}）",
                many="{film}：许多您喜欢的内容都支持它，没有哪一个起决定作用；{liked}作用最大{shared}，占支持理由的 {share:.0%}。", none="{film}：您喜欢的内容都不支持它。",
-               base="{film}：它的得分大部分对所有人都相同。", people="主要来自与您喜好相近的人。", against="但您喜欢的其他内容更多地反对它。", estimated="（估计值）"),
+               base="{film}：它的得分大部分对所有人都相同。", people="主要来自选择过相同内容的人。",
+               stays="{film}：去掉您喜欢的部分内容后，它的大部分得分仍然保留；在喜欢的内容所增加的得分中，{liked}{shared}占 {share:.0%}。", against="但您喜欢的其他内容更多地反对它。", estimated="（估计值）"),
 }
 
 def sentence(self:Explanation,
@@ -215,13 +227,14 @@ def sentence(self:Explanation,
     name = lambda rows: words["both"].join(words["title"].format(title) for title in item_names(rows))
     listed = lambda parts: words["both"].join([words["comma"].join(parts[:-1])] * (len(parts) > 1) + parts[-1:])
     best, positive = self.likes[(self.likes.value > 0) & (self.likes.weight > 0)].head(2), self.likes.value.clip(lower=0).sum()
-    if self.method == "exact" and self.base > max(self.likes.value.sum(), 0): text = say("base")
+    general = self.base > max(self.likes.value.sum(), 0)
+    if general and self.method == "exact": text = say("base")
     elif best.empty: text = say("none")
     else:
         facts, s = shared_facts(pd.concat([best, self.item.to_frame().T]), words["decade"]), "s" if len(best) == 1 else ""
         shared = words["shared"].format(facts=listed(facts), s=s) if facts else ""
         share = best.value.sum() / positive
-        text = say("few" if share >= 1 / 3 else "many", liked=name(best), shared=shared, share=share, s=s)
+        text = say("stays" if general else "few" if share >= 1 / 3 else "many", liked=name(best), shared=shared, share=share, s=s)
         if self.features is not None and self.features.get("people", 0) > self.features.clip(lower=0).sum() / 2: text += words["people"]
         if self.likes.value.sum() < 0: text += words["against"]
     return text + (words["estimated"] if self.method != "exact" else "")
