@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SENTENCES', 'one_like', 'probe_weights', 'hybrid_weights', 'like_values', 'feature_names', 'feature_weights',
-           'feature_values', 'item_names', 'shared_facts', 'Explanation', 'sentence', 'like_game', 'lime_values',
-           'leave_one_out', 'explain', 'text_score', 'word_game']
+           'feature_values', 'item_names', 'shared_facts', 'Explanation', 'sentence', 'as_html', 'like_game',
+           'lime_values', 'leave_one_out', 'explain', 'text_score', 'word_game']
 
 # %% ../nbs/14_explanation.ipynb #f05b1897
 import html, re
@@ -109,7 +109,7 @@ def feature_weights(
     model,               # fitted LanguageEASE, Hybrid or RidgeRecommender
     H:csr_matrix,        # (m, n_items) weights of likes
     items:np.ndarray,    # (m,) int code of a film for each history, not in it
-)->tuple[np.ndarray,np.ndarray]:  # (m,) what comes through people who liked the film; (m, d) C: score = base + people + C · F[item]
+)->tuple[np.ndarray,np.ndarray]:  # (m,) what comes through people who chose the film; (m, d) C: score = base + people + C · F[item]
     "The score as a linear function of what is known of the film; raises `TypeError` for other models, `ValueError` for a film in the history."
     if not isinstance(model, (LanguageEASE, RidgeRecommender)): raise TypeError(f"model: {type(model).__name__} is not linear in features; give a LanguageEASE, Hybrid or RidgeRecommender")
     if H[np.arange(len(items)), items].any(): raise ValueError("items: hold a film that is in its history; features are weighed for films that are not")
@@ -132,7 +132,7 @@ def feature_values(
     H:csr_matrix,        # (m, n_items) weights of likes
     items:np.ndarray,    # (m,) int code of a film for each history, not in it
 )->pd.DataFrame:         # a row for each history; columns people, text, each genre, year
-    "How much each feature of a film pushed its score, compared with the average liked film: exact, rows add up to score less base."
+    "How much each feature of a film pushed its score, text, genres and year compared with the average liked film: exact, rows add up to score less base."
     people, C = feature_weights(model, H, items)
     parts, names = C * model.F_[items], feature_names(model)
     return pd.DataFrame({"people": people} | {name: parts[:, names == name].sum(axis=1) for name in dict.fromkeys(names)})
@@ -177,24 +177,12 @@ class Explanation:
 
     def _total(self):
         "How the score comes together, in a line."
-        return f"score {self.score:.4f} = base {self.base:.4f} + {self.likes.value.sum():.4f} from {len(self.likes)} likes" + (", estimated" if self.method != "exact" else "")
+        return f"score {self.score:.4f} {'=' if self.method == 'exact' else 'estimated as'} base {self.base:.4f} + {self.likes.value.sum():.4f} from {len(self.likes)} likes"
 
     def __repr__(self):
         parts = [self.sentence(), self._total(), self._table().to_string(index=False, float_format="{:+.4f}".format)]
         if self.features is not None: parts.append("by feature: " + ", ".join(f"{name} {value:+.4f}" for name, value in self.features.items() if abs(value) >= .02 * self.features.abs().sum()))
         return "\n".join(parts)
-
-    def _repr_html_(self):
-        def rows(names, values):
-            size = max(abs(values).max(), 1e-12)
-            bar = '<td>{}</td><td>{:+.4f}</td><td><div style="width:{:.0f}px;height:.8em;background:{}"></div></td>'
-            return "".join("<tr>" + bar.format(html.escape(n), v, 120 * abs(v) / size, "#0072B2" if v > 0 else "#D55E00") + "</tr>" for n, v in zip(names, values))
-        films = self._table()
-        table = rows(films[""], films["adds to the score"].to_numpy())
-        if self.features is not None:
-            largest = self.features[self.features.abs().sort_values(ascending=False).index].head(6)
-            table += "<tr><th>by feature</th><th></th><th></th></tr>" + rows(largest.index, largest.to_numpy())
-        return f"<p>{html.escape(self.sentence())}<br>{self._total()}</p><table><tr><th>liked</th><th>adds to the score</th><th></th></tr>{table}</table>"
 
     def as_shap(self,
         by:str="likes",    # "likes" or "features"
@@ -240,6 +228,24 @@ def sentence(self:Explanation,
     return text + (words["estimated"] if self.method != "exact" else "")
 
 Explanation.sentence = sentence
+
+# %% ../nbs/14_explanation.ipynb #a59d7778
+def as_html(self:Explanation,
+)->str:           # HTML with everything that comes from the data escaped
+    "The sentence, how the score comes together, and tables of likes and features."
+    def rows(names, values):
+        "A row with a bar for each value."
+        size = max(abs(values).max(), 1e-12)
+        bar = '<td>{}</td><td>{:+.4f}</td><td><div style="width:{:.0f}px;height:.8em;background:{}"></div></td>'
+        return "".join("<tr>" + bar.format(html.escape(n), v, 120 * abs(v) / size, "#0072B2" if v > 0 else "#D55E00") + "</tr>" for n, v in zip(names, values))
+    films = self._table()
+    table = rows(films[""], films["adds to the score"].to_numpy())
+    if self.features is not None:
+        largest = self.features[self.features.abs().sort_values(ascending=False).index].head(6)
+        table += "<tr><th>by feature</th><th></th><th></th></tr>" + rows(largest.index, largest.to_numpy())
+    return f"<p>{html.escape(self.sentence())}<br>{self._total()}</p><table><tr><th>liked</th><th>adds to the score</th><th></th></tr>{table}</table>"
+
+Explanation._repr_html_ = as_html
 
 # %% ../nbs/14_explanation.ipynb #d7d96747
 def like_game(
