@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SENTENCES', 'one_like', 'probe_weights', 'hybrid_weights', 'like_values', 'feature_names', 'feature_weights',
-           'feature_values', 'item_names', 'shared_facts', 'Explanation', 'sentence', 'like_game', 'lime_values',
-           'leave_one_out', 'explain', 'text_score', 'word_game']
+           'feature_values', 'item_names', 'shared_facts', 'Explanation', 'sentence', 'as_html', 'like_game',
+           'lime_values', 'leave_one_out', 'explain', 'text_score', 'word_game']
 
 # %% ../nbs/14_explanation.ipynb #f05b1897
-import html
+import html, re
 from dataclasses import dataclass
 
 import numpy as np, pandas as pd
@@ -109,7 +109,7 @@ def feature_weights(
     model,               # fitted LanguageEASE, Hybrid or RidgeRecommender
     H:csr_matrix,        # (m, n_items) weights of likes
     items:np.ndarray,    # (m,) int code of a film for each history, not in it
-)->tuple[np.ndarray,np.ndarray]:  # (m,) what comes through people who liked the film; (m, d) C: score = base + people + C · F[item]
+)->tuple[np.ndarray,np.ndarray]:  # (m,) what comes through people who chose the film; (m, d) C: score = base + people + C · F[item]
     "The score as a linear function of what is known of the film; raises `TypeError` for other models, `ValueError` for a film in the history."
     if not isinstance(model, (LanguageEASE, RidgeRecommender)): raise TypeError(f"model: {type(model).__name__} is not linear in features; give a LanguageEASE, Hybrid or RidgeRecommender")
     if H[np.arange(len(items)), items].any(): raise ValueError("items: hold a film that is in its history; features are weighed for films that are not")
@@ -132,7 +132,7 @@ def feature_values(
     H:csr_matrix,        # (m, n_items) weights of likes
     items:np.ndarray,    # (m,) int code of a film for each history, not in it
 )->pd.DataFrame:         # a row for each history; columns people, text, each genre, year
-    "How much each feature of a film pushed its score, compared with the average liked film: exact, rows add up to score less base."
+    "How much each feature of a film pushed its score, text, genres and year compared with the average liked film: exact, rows add up to score less base."
     people, C = feature_weights(model, H, items)
     parts, names = C * model.F_[items], feature_names(model)
     return pd.DataFrame({"people": people} | {name: parts[:, names == name].sum(axis=1) for name in dict.fromkeys(names)})
@@ -141,9 +141,10 @@ def feature_values(
 def item_names(
     items:pd.DataFrame,   # rows of items
 )->list[str]:             # titles, or ids where there is none
-    "What to call items."
+    "What to call items; a title that ends in its article, as in catalogues, gets it back in front."
     titles = items.title if "title" in items else pd.Series("", index=items.index)
-    return [title if isinstance(title, str) and title.strip() else str(item) for title, item in zip(titles, items.item_id)]
+    in_front = lambda title: re.sub(r"^([^(]+), (The|An?)(?= \(|$)", r"\2 \1", title)
+    return [in_front(title) if isinstance(title, str) and title.strip() else str(item) for title, item in zip(titles, items.item_id)]
 
 def shared_facts(
     items:pd.DataFrame,   # rows of items, columns genres and year where known
@@ -163,28 +164,25 @@ class Explanation:
     user_id:object             # whose list it is
     item:pd.Series             # the film's row of `items`
     score:float                # the model's score
-    base:float                 # what the score begins from, without any like
+    base:float                 # what the score begins from, without any like (estimated: where the line meets no likes)
     likes:pd.DataFrame         # the liked items' rows, with weight and value, largest value first
     features:pd.Series|None    # value of each feature of the film, largest first; None where the model does not tell
     method:str="exact"         # "exact": base and values add up to the score; "lime": estimated
 
+    def _table(self, n=8):
+        "The likes of the largest values, and all others in one row, so that the rows add up."
+        rows = pd.DataFrame({"item_id": self.likes.item_id.astype(object), "": item_names(self.likes), "adds to the score": self.likes.value})
+        if len(rows) <= n + 1: return rows
+        return pd.concat([rows.head(n), pd.DataFrame([["", f"{len(rows) - n} other likes, sum", rows.iloc[n:, 2].sum()]], columns=rows.columns)])
+
+    def _total(self):
+        "How the score comes together, in a line."
+        return f"score {self.score:.4f} {'=' if self.method == 'exact' else 'estimated as'} base {self.base:.4f} + {self.likes.value.sum():.4f} from {len(self.likes)} likes"
+
     def __repr__(self):
-        table = pd.DataFrame({"item_id": self.likes.item_id, "": item_names(self.likes), "share of score": self.likes.value})
-        parts = [self.sentence(), f"score {self.score:.4f} = base {self.base:.4f} + {len(table)} likes" + (", estimated" if self.method != "exact" else ""), table.head(8).to_string(index=False, float_format="{:+.4f}".format)]
+        parts = [self.sentence(), self._total(), self._table().to_string(index=False, float_format="{:+.4f}".format)]
         if self.features is not None: parts.append("by feature: " + ", ".join(f"{name} {value:+.4f}" for name, value in self.features.items() if abs(value) >= .02 * self.features.abs().sum()))
         return "\n".join(parts)
-
-    def _repr_html_(self):
-        def rows(names, values):
-            size = max(abs(values).max(), 1e-12)
-            bar = '<td>{}</td><td>{:+.4f}</td><td><div style="width:{:.0f}px;height:.8em;background:{}"></div></td>'
-            return "".join("<tr>" + bar.format(html.escape(n), v, 120 * abs(v) / size, "#0072B2" if v > 0 else "#D55E00") + "</tr>" for n, v in zip(names, values))
-        films = self.likes.head(8)
-        table = rows(item_names(films), films.value.to_numpy())
-        if self.features is not None:
-            largest = self.features[self.features.abs().sort_values(ascending=False).index].head(6)
-            table += "<tr><th>by feature</th><th></th><th></th></tr>" + rows(largest.index, largest.to_numpy())
-        return f"<p>{html.escape(self.sentence())}</p><table><tr><th>liked</th><th>share of {self.score:.4f}</th><th></th></tr>{table}</table>"
 
     def as_shap(self,
         by:str="likes",    # "likes" or "features"
@@ -200,10 +198,12 @@ class Explanation:
 SENTENCES = {
     "en": dict(comma=", ", few="{film}: because you liked {liked}{shared}. That is {share:.0%} of what speaks for it.", title="{}", both=" and ", decade="the {}s", shared=", which share{s} {facts} with it",
                many="{film}: many likes speak for it, none of them decides. {liked} say{s} most{shared}: {share:.0%} of what speaks for it.", none="{film}: nothing that you liked speaks for it.",
-               base="{film}: most of its score is the same for everybody.", people=" Most of it comes through people who liked what you liked.", against=" More of what you liked speaks against it.", estimated=" (estimated)"),
+               base="{film}: most of its score is the same for everybody.", people=" Most of it comes through people who chose what you liked.",
+               stays="{film}: most of its score stays when some of your likes go. {share:.0%} of what likes add comes from {liked}{shared}.", against=" More of what you liked speaks against it.", estimated=" (estimated)"),
     "zh": dict(comma="、", few="{film}：因为您喜欢{liked}{shared}，这占支持理由的 {share:.0%}。", title="《{}》", both="和", decade="{}年代", shared="（与它同属 {facts}）",
                many="{film}：许多您喜欢的内容都支持它，没有哪一个起决定作用；{liked}作用最大{shared}，占支持理由的 {share:.0%}。", none="{film}：您喜欢的内容都不支持它。",
-               base="{film}：它的得分大部分对所有人都相同。", people="主要来自与您喜好相近的人。", against="但您喜欢的其他内容更多地反对它。", estimated="（估计值）"),
+               base="{film}：它的得分大部分对所有人都相同。", people="主要来自选择过相同内容的人。",
+               stays="{film}：去掉您喜欢的部分内容后，它的大部分得分仍然保留；在喜欢的内容所增加的得分中，{liked}{shared}占 {share:.0%}。", against="但您喜欢的其他内容更多地反对它。", estimated="（估计值）"),
 }
 
 def sentence(self:Explanation,
@@ -215,18 +215,37 @@ def sentence(self:Explanation,
     name = lambda rows: words["both"].join(words["title"].format(title) for title in item_names(rows))
     listed = lambda parts: words["both"].join([words["comma"].join(parts[:-1])] * (len(parts) > 1) + parts[-1:])
     best, positive = self.likes[(self.likes.value > 0) & (self.likes.weight > 0)].head(2), self.likes.value.clip(lower=0).sum()
-    if self.method == "exact" and self.base > max(self.likes.value.sum(), 0): text = say("base")
+    general = self.base > max(self.likes.value.sum(), 0)
+    if general and self.method == "exact": text = say("base")
     elif best.empty: text = say("none")
     else:
         facts, s = shared_facts(pd.concat([best, self.item.to_frame().T]), words["decade"]), "s" if len(best) == 1 else ""
         shared = words["shared"].format(facts=listed(facts), s=s) if facts else ""
         share = best.value.sum() / positive
-        text = say("few" if share >= 1 / 3 else "many", liked=name(best), shared=shared, share=share, s=s)
+        text = say("stays" if general else "few" if share >= 1 / 3 else "many", liked=name(best), shared=shared, share=share, s=s)
         if self.features is not None and self.features.get("people", 0) > self.features.clip(lower=0).sum() / 2: text += words["people"]
         if self.likes.value.sum() < 0: text += words["against"]
     return text + (words["estimated"] if self.method != "exact" else "")
 
 Explanation.sentence = sentence
+
+# %% ../nbs/14_explanation.ipynb #a59d7778
+def as_html(self:Explanation,
+)->str:           # HTML with everything that comes from the data escaped
+    "The sentence, how the score comes together, and tables of likes and features."
+    def rows(names, values):
+        "A row with a bar for each value."
+        size = max(abs(values).max(), 1e-12)
+        bar = '<td>{}</td><td>{:+.4f}</td><td><div style="width:{:.0f}px;height:.8em;background:{}"></div></td>'
+        return "".join("<tr>" + bar.format(html.escape(n), v, 120 * abs(v) / size, "#0072B2" if v > 0 else "#D55E00") + "</tr>" for n, v in zip(names, values))
+    films = self._table()
+    table = rows(films[""], films["adds to the score"].to_numpy())
+    if self.features is not None:
+        largest = self.features[self.features.abs().sort_values(ascending=False).index].head(6)
+        table += "<tr><th>by feature</th><th></th><th></th></tr>" + rows(largest.index, largest.to_numpy())
+    return f"<p>{html.escape(self.sentence())}<br>{self._total()}</p><table><tr><th>liked</th><th>adds to the score</th><th></th></tr>{table}</table>"
+
+Explanation._repr_html_ = as_html
 
 # %% ../nbs/14_explanation.ipynb #d7d96747
 def like_game(

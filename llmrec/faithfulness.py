@@ -75,7 +75,7 @@ def item_table(
     model,          # fitted LanguageEASE, Hybrid or RidgeRecommender
     n_text:int=10,  # main directions of the language vectors
 )->pd.DataFrame:    # (n_items, ...) popularity, text 1 ..., each genre, year
-    "What a person would name of each item, for a surrogate to learn from."
+    "A few numbers for each item, most of which a person could name, for a surrogate to learn from."
     from sklearn.decomposition import PCA
     items, names = model.train_.items, feature_names(model)
     text = PCA(min(n_text, (names == "text").sum()), random_state=0).fit_transform(model.F_[:, names == "text"])
@@ -136,14 +136,12 @@ def counterfactual(
         return list_margins(model, csr_matrix((h.data[like], (row, h.indices[like])), shape=(len(masks), h.shape[1])), item, known, k)
     kept = np.ones(h.nnz, bool)
     if known[item] or not margins(kept[None])[0] > 0: raise ValueError(f"item_id: {item_id!r} is not among the {k} best of user {user_id!r}, so nothing keeps it there")
-    without = lambda gone: np.array([kept & (np.arange(h.nnz) != like) for like in gone])
+    turned = lambda likes: margins(kept ^ np.eye(h.nnz, dtype=bool)[likes])
     while (found := margins(kept[None])[0]) > 0:
         if h.nnz - kept.sum() >= min(most, h.nnz): return data.items.iloc[[]]
         choices = np.flatnonzero(kept)
-        kept[choices[margins(without(choices)).argmin()]] = False
-    for like in np.flatnonzero(~kept):
-        kept[like] = True
-        if margins(kept[None])[0] > 0: kept[like] = False
+        kept[choices[turned(choices).argmin()]] = False
+    while (found := turned(gone := np.flatnonzero(~kept))).min() <= 0: kept[gone[found.argmin()]] = True
     table = data.items.iloc[h.indices[~kept]].copy()
     table.attrs["smallest"] = len(table) <= 2
     return table

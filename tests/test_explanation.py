@@ -7,7 +7,7 @@ from lime.lime_base import LimeBase
 
 from llmrec.data import Dataset
 from llmrec.encoding import Stateless
-from llmrec.explanation import (Explanation, explain, feature_names, feature_values, feature_weights, hybrid_weights, leave_one_out, like_game, like_values,
+from llmrec.explanation import (Explanation, explain, feature_names, feature_values, feature_weights, hybrid_weights, item_names, leave_one_out, like_game, like_values,
                                 lime_values, probe_weights, shared_facts, text_score, word_game)
 from llmrec.hybrids import Hybrid, LanguageEASE
 from llmrec.neighbours import EASE, ItemKNN, UserKNN, ease_weights
@@ -185,12 +185,28 @@ def test_sentences_claim_nothing_that_is_not_so():
     assert mixed.sentence().endswith(" More of what you liked speaks against it.") and mixed.sentence("zh").endswith("更多地反对它。")
     assert "against" not in by_hand(("Big", "Comedy", 1988, .4), ("Up", "Comedy", 2009, -.3)).sentence()
     assert by_hand(("Up", "Comedy", 2009, .4), base=.6).sentence() == "Aliens: most of its score is the same for everybody."
-    assert "same for everybody" not in by_hand(("Up", "Comedy", 2009, .4), base=.6, method="lime").sentence()
+    estimated = by_hand(("Up", "Comedy", 1989, .3), ("Big", "Comedy", 1988, .1), base=.6, method="lime")
+    assert estimated.sentence() == "Aliens: most of its score stays when some of your likes go. 100% of what likes add comes from Up and Big, which share the 1980s with it. (estimated)"
+    assert estimated.sentence("zh").startswith("《Aliens》：去掉您喜欢的部分内容后，它的大部分得分仍然保留") and "because" in by_hand(("Up", "Comedy", 2009, .4), base=.3, method="lime").sentence()
     assert by_hand(("Up", "Comedy", 2009, .4), method="lime").sentence().endswith("(estimated)")
-    assert "people" in by_hand(("Up", "Comedy", 2009, .4), features={"people": .6, "text": .4}).sentence()
+    through = by_hand(("Up", "Comedy", 2009, .4), features={"people": .6, "text": .4})
+    assert through.sentence().endswith(" Most of it comes through people who chose what you liked.") and through.sentence("zh").endswith("主要来自选择过相同内容的人。")
     assert "people" not in by_hand(("Up", "Comedy", 2009, .4), features={"people": .4, "text": .6}).sentence()
     with pytest.raises(ValueError, match="language: got 'fr'"):
         by_hand(("Up", "Comedy", 2009, .4)).sentence("fr")
+
+
+@pytest.mark.parametrize("title, name", [("River Wild, The", "The River Wild"), ("Affair to Remember, An", "An Affair to Remember"), ("Beautiful Mind, A", "A Beautiful Mind"), ("Kid, The (Le gosse)", "The Kid (Le gosse)"),
+                                         ("The Kid", "The Kid"), ("Hi, Theo", "Hi, Theo"), ("Crouching Tiger, Hidden Dragon", "Crouching Tiger, Hidden Dragon"), (", The", ", The"), ("", "7"), (None, "7")])
+def test_articles_come_back_to_the_front(title, name):
+    assert item_names(pd.DataFrame({"item_id": [7], "title": [title]})) == [name]
+
+
+def test_the_rows_shown_add_up_to_the_score():
+    why = by_hand(*((f"Film {n}", "Drama", 1990, .3 - .1 * n) for n in range(12)), base=.1)
+    assert why._table()[""].tolist() == [f"Film {n}" for n in range(8)] + ["4 other likes, sum"]
+    assert np.isclose(why._table()["adds to the score"].sum(), why.likes.value.sum()) and "4 other likes, sum" in repr(why) and "4 other likes, sum" in why._repr_html_()
+    assert len(by_hand(*((f"Film {n}", "Drama", 1990, .1) for n in range(9)))._table()) == 9  # no row for a single other
 
 
 def test_a_dislike_is_never_named_as_liked():

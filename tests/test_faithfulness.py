@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
+from llmrec.data import Dataset
 from llmrec.faithfulness import counterfactual, faithfulness, gains, item_table, list_margins, order_curves, removal_masks, tree_surrogate
 from llmrec.hybrids import Hybrid
 from llmrec.neighbours import EASE
@@ -118,3 +119,26 @@ def test_the_surrogate_learns_what_is_there_and_admits_what_is_not():
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.random((800, 3)), columns=list("abc"))
     assert tree_surrogate(table, table.a.to_numpy() * 2)[1] > .95 and tree_surrogate(table, rng.random(800))[1] < .1
+
+
+class Table(EASE):
+    """Eight likes, of which each says something of twelve films."""
+
+    def fit(self, B):
+        n, m = B.shape
+        frame = pd.DataFrame({"user_id": np.r_[np.zeros(n, int), np.ones(m, int)], "item_id": range(n + m), "rating": 5., "timestamp": range(n + m)})
+        self.B, self.train_ = np.vstack([np.hstack([np.zeros((n, n)), B]), np.zeros((m, n + m))]), Dataset(frame, pd.DataFrame({"item_id": range(n + m)}), pd.RangeIndex(2, name="user_id"))
+        self.X_ = self.train_.matrix()
+        return self
+
+    def score_history(self, H):
+        return (H @ self.B).astype("float32")
+
+
+def test_a_like_put_back_may_free_another():
+    B = np.random.default_rng(4097).normal(.3, 1, (8, 12))
+    B[:, 0] += .6
+    model = Table().fit(B)
+    gone = counterfactual(model, 0, 8, k=3).item_id.tolist()
+    assert gone and without(model, 0, 8, gone, 3)
+    assert not any(without(model, 0, 8, set(gone) - {back}, 3) for back in gone)
