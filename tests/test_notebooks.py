@@ -5,7 +5,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from tests.tools.notebooks import NBS, SKIP_FLAGS, NotebookError, compare, course_notebooks, run
+from tests.tools.notebooks import NBS, SKIP_FLAGS, NotebookError, compare, course_notebooks, run, same_text
 
 LONGEST = 240  # seconds, for one notebook beside other tests, with nothing in the cache
 
@@ -69,6 +69,11 @@ def test_a_changed_figure_or_word_is_caught(small, cell, old, new):
 def test_last_digits_times_and_addresses_may_differ(small, cell, old, new):
     path, saved = small
     assert compare(path, saved, changed(saved, cell, old, new)) == []
+
+
+def test_the_last_digit_of_an_array_may_round_to_a_zero():
+    assert same_text("array([-0.0280166 , 0.5 ])", "array([-0.02801658,  0.50000001])") and same_text("[ 1. -2.]", "[1. -2.]")
+    assert not same_text("array([0.1, 0.2])", "array([0.1, 0.3])") and not same_text("array([0.1, 0.2])", "array([0.1, 0.2, 0.3])")
 
 
 def test_a_missing_output_is_caught(small):

@@ -29,6 +29,7 @@ NOISE = [
     (TIME, "TIME"),
     (r"([-─━═])\1{2,}", r"\1\1\1"),                                               # rules as wide as their table
     (r"\s+", " "),
+    (r" (?=[,\])])|(?<=[\[(]) ", ""),                                             # how far NumPy pads a number
 ]
 
 
