@@ -154,6 +154,11 @@ class Dataset:
         "Item ids; position = item code."
         return pd.Index(self.items.item_id)
 
+    @cached_property
+    def codes(self):
+        "Two int arrays: the user code and the item code of every interaction."
+        return self.user_codes(self.interactions.user_id), self.item_codes(self.interactions.item_id)
+
     def __repr__(self):
         head = f"Dataset: {self.n_users:,} users, {self.n_items:,} items, {len(self.interactions):,} interactions"
         return "\n- ".join([head, *self.notes])
@@ -182,14 +187,18 @@ def matrix(
 )->csr_matrix:                # (n_users, n_items) float32: 1 for each like, or the rating
     """Likes (or ratings) as a sparse matrix; without a `rating` column every interaction is a like.
 
-    A rating of 0 is stored as an explicit zero."""
-    frame = self.interactions
-    values = frame.rating.to_numpy("float32") if "rating" in frame else np.ones(len(frame), "float32")
-    if min_rating is not None and "rating" in frame:
-        frame = frame[values >= min_rating]
-        values = np.ones(len(frame), "float32")
-    where = self.user_codes(frame.user_id), self.item_codes(frame.item_id)
-    return csr_matrix((values, where), shape=(self.n_users, self.n_items), dtype="float32")
+    It is made once and kept, so its arrays are read-only: copy it to change it. A rating of 0 is stored as an explicit zero."""
+    kept, frame = vars(self).setdefault("matrices", {}), self.interactions
+    if min_rating in kept: return kept[min_rating]
+    values, where = np.ones(len(frame), "float32"), self.codes
+    if "rating" in frame:
+        ratings = frame.rating.to_numpy("float32")
+        rows = slice(None) if min_rating is None else ratings >= min_rating
+        values, where = (ratings if min_rating is None else values)[rows], tuple(codes[rows] for codes in where)
+    X = csr_matrix((values, where), shape=(self.n_users, self.n_items), dtype="float32")
+    for array in (X.data, X.indices, X.indptr): array.flags.writeable = False
+    kept[min_rating] = X
+    return X
 
 Dataset.matrix = matrix
 
@@ -199,8 +208,11 @@ def take(
     rows:np.ndarray,  # positions of interactions, or a bool mask over them
 )->Dataset:           # fewer interactions; the same users, items and codes
     "A Dataset of some of the interactions over the same users and items."
-    return Dataset(self.interactions[rows] if np.asarray(rows).dtype == bool else self.interactions.iloc[rows],
-                   self.items, self.users)
+    rows = np.asarray(rows)
+    rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(int)
+    part = Dataset(self.interactions.iloc[rows], self.items, self.users)
+    vars(part)["codes"] = tuple(codes[rows] for codes in self.codes)
+    return part
 
 Dataset.take = take
 

@@ -382,6 +382,7 @@ def rerank(self:Diversified,
     S:np.ndarray,      # (m, n_items) float32 scores, -inf for what may not be listed
 )->np.ndarray:         # (m, n_items) float32, scores handed out in the new order
     "Bring the best of the candidates into the order of the method; `recommend` and `evaluate` ask for it when all that may not be listed is masked."
+    if hasattr(model := self.fitted_model(), "rerank"): S = model.rerank(user_ids, S)
     users, method, codes = self.train_.user_codes(user_ids), DIVERSIFIERS[self.method], top_k(S, min(self.n_candidates, S.shape[1]))
     relevance = scale_scores(np.where(codes >= 0, np.take_along_axis(S, codes, axis=1), -np.inf))
     given = {"codes": codes, **{name: getattr(self, f"{name}_") for name in ("genres", "bands") if name in method.needs}}

@@ -75,7 +75,7 @@ class Report:
     "What `evaluate` found; shows its summary in a notebook."
     per_user: pd.DataFrame  # index user_id, one column per metric
     summary: pd.DataFrame   # index metric; mean, low and high (95% bootstrap interval over users), n
-    meta: dict              # split, hash, stage, model, parameters, cold users, times in s, peak memory in MiB, short lists, sampled negatives and their seed
+    meta: dict              # split, hash, stage, what was excluded, model, parameters, cold users, times in s, peak memory in MiB, short lists, sampled negatives and their seed
     topk: np.ndarray|None=None  # (n, max(k)) item codes of the lists, in the order of per_user; -1 for nothing
 
     @property
@@ -154,7 +154,7 @@ def stage_parts(
 # %% ../nbs/04_evaluation.ipynb #9740fd51
 def draw_negatives(
     truth:csr_matrix,       # (n, n_items) held-out likes
-    seen:csr_matrix,        # (n, n_items) likes learnt from
+    seen:csr_matrix,        # (n, n_items) what is left out of the lists
     candidates:np.ndarray,  # codes that may be listed
     n_negatives:int,        # random items for each person, neither seen nor held out; fewer where there are no more
     rng,                    # numpy Generator
@@ -172,7 +172,7 @@ def rank_users(
     model,                   # fitted
     user_ids,                # (n,) ids to rank for
     truth:csr_matrix,        # (n, n_items) held-out likes
-    seen:csr_matrix,         # (n, n_items) likes learnt from, which are masked
+    seen:csr_matrix,         # (n, n_items), non-zero entries are left out of the lists
     candidates:np.ndarray,   # codes that may be listed
     k:int,                   # places in a list
     sampled_negatives:int|None=None,  # None ranks all candidates
@@ -191,31 +191,34 @@ def evaluate(
     split:Split,                # what to learn from and what to test on
     stage:str="test",           # "test": fit on split.fit; "validation": fit on split.train
     k:tuple[int,...]=(10, 20),  # list lengths
+    exclude:str="seen",         # what is left out of a user's lists: "seen": every interaction it was fitted on; "liked": the likes among them, as in many papers
     sampled_negatives:int|None=None,  # None ranks all candidates; a number ranks against so many random ones, and only the accuracy is measured
     rng=0,                      # numpy Generator or seed, for these random ones
 )->Report:                      # figures per user and over all users
-    """Fit a clone, rank all candidates the user has not liked in the data it was fitted on, and measure.
+    """Fit a clone, rank all candidates that the user is not known to have had, and measure.
 
-    Raises `ValueError` if `stage` is not one of the two, or nobody has anything to be tested on."""
+    Raises `ValueError` if `stage` or `exclude` is not one of the two, or nobody has anything to be tested on."""
     learn, held_out, candidates = stage_parts(split, stage)
+    if exclude not in ("seen", "liked"): raise ValueError(f"exclude: got {exclude!r}; give 'seen' or 'liked'")
     if not isinstance(k, (tuple, list)) or not k: raise ValueError(f"k: got {k!r}; give list lengths of at least 1, as in (10, 20)")
     for cut in k: check_k(cut)
     if sampled_negatives is not None and (not isinstance(sampled_negatives, (int, np.integer)) or sampled_negatives < 1):
         raise ValueError(f"sampled_negatives: got {sampled_negatives!r}; give a whole number of at least 1, or None to rank all candidates")
-    truth, seen = held_out.matrix(), learn.matrix()
-    has_truth, warm = np.diff(truth.indptr) > 0, np.diff(seen.indptr) > 0
+    truth, likes = held_out.matrix(), learn.matrix()
+    has_truth, warm = np.diff(truth.indptr) > 0, np.diff(likes.indptr) > 0
     users = np.flatnonzero(has_truth & warm)
     if not len(users): raise ValueError(f"split: nobody has a like in its {stage} part and one to learn from")
     seed = int(np.random.default_rng(rng).integers(2**32)) if sampled_negatives else None
     started = time.perf_counter()
     model = clone(model).fit(learn)
     fitted = time.perf_counter()
-    n_likes, truth, seen = np.bincount(seen.indices, minlength=learn.n_items), truth[users], seen[users]
+    seen = (learn.matrix(min_rating=-np.inf) if exclude == "seen" else likes)[users]
+    n_likes, truth, likes = np.bincount(likes.indices, minlength=learn.n_items), truth[users], likes[users]
     topk = rank_users(model, learn.users[users], truth, seen, candidates, max(k), sampled_negatives, seed)
-    meta = dict(split=split.name, hash=split.hash, stage=stage, model=type(model).__name__, parameters=model.get_params(), fit_s=fitted - started,
+    meta = dict(split=split.name, hash=split.hash, stage=stage, exclude=exclude, model=type(model).__name__, parameters=model.get_params(), fit_s=fitted - started,
                 rank_s=time.perf_counter() - fitted, peak_memory_mib=peak_memory(), short_lists=int((topk < 0).any(1).sum()),
                 cold_users=int((has_truth & ~warm).sum()), sampled_negatives=sampled_negatives, sample_seed=seed)
-    per_user = accuracy(topk, truth, k) if sampled_negatives else measure(topk, truth, seen, n_likes, learn.n_users, k)
+    per_user = accuracy(topk, truth, k) if sampled_negatives else measure(topk, truth, likes, n_likes, learn.n_users, k)
     per_user.index = learn.users[users]
     return Report(per_user, summarise(per_user, topk, len(candidates), () if sampled_negatives else tuple(k)), meta, topk)
 
@@ -227,6 +230,7 @@ def tune(
     budget:int=20,       # settings tried, drawn at random; all of them if the grid has no more
     max_s:float=np.inf,  # no setting is begun after so many seconds, except the first
     metric:str="ndcg@10",# an accuracy metric to choose by
+    exclude:str="seen",  # as for `evaluate`
     rng=0,               # numpy Generator or seed
     verbose:bool=False,  # show progress
 )->tuple[pd.DataFrame,dict]:  # all trials, best first: parameters, the metric under its name, low, high, fit_s; and the best parameters
@@ -242,7 +246,7 @@ def tune(
     trials, started = [], time.monotonic()
     for setting in track(settings, description=f"Tuning {type(model).__name__}", disable=not verbose):
         if trials and time.monotonic() - started > max_s: break
-        report = evaluate(clone(model).set_params(**setting), split, stage="validation", k=(int(cut),))
+        report = evaluate(clone(model).set_params(**setting), split, stage="validation", k=(int(cut),), exclude=exclude)
         mean, low, high, _ = report.summary.loc[metric]
         trials.append({**setting, metric: mean, "low": low, "high": high, "fit_s": report.meta["fit_s"]})
     trials = pd.DataFrame(trials).sort_values(metric, ascending=False, kind="stable")
@@ -272,7 +276,7 @@ def compare(
     first, base = next(iter(reports.items()))
     for name, report in reports.items():
         if metric not in report.per_user: raise ValueError(f"metric: got {metric!r}, which report {name!r} lacks; it has {', '.join(report.per_user)}")
-        differing = [key for key in ("hash", "stage", "sampled_negatives", "sample_seed") if report.meta.get(key) != base.meta.get(key)]
+        differing = [key for key in ("hash", "stage", "exclude", "sampled_negatives", "sample_seed") if report.meta.get(key) != base.meta.get(key)]
         if differing or not report.per_user.index.equals(base.per_user.index):
             raise ValueError(f"reports: {name!r} and {first!r} differ in {', '.join(differing) or 'users'}; compare models measured on the same split and stage")
     values = np.column_stack([report.per_user[metric] for report in reports.values()])

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import svds
 
 from .data import Dataset
-from .recommenders import Recommender
+from .recommenders import Recommender, mask_unliked
 
 # %% ../nbs/07_factors.ipynb #96a21f22
 class FactorModel(Recommender):
@@ -78,7 +78,7 @@ class PureSVD(FactorModel):
         H:csr_matrix,   # (m, n_items) likes
     )->np.ndarray:      # (m, n_items) float32
         "Project each history: H V Vᵀ."
-        return np.asarray(H @ self.V_ @ self.V_.T, dtype="float32")
+        return mask_unliked(np.asarray(H @ self.V_ @ self.V_.T, dtype="float32"), self.X_)
 
     def item_vectors(self,
     )->np.ndarray:      # (n_items, n_factors) float32, V Σ
@@ -207,7 +207,7 @@ class ALS(FactorModel):
         H:csr_matrix,   # (m, n_items) likes
     )->np.ndarray:      # (m, n_items) float32, 1 where a like is certain and 0 where it is not to be expected
         "Inner products of the folded-in histories with all items."
-        return self.fold_in(H) @ self.V_.T
+        return mask_unliked(self.fold_in(H) @ self.V_.T, self.X_)
 
 # %% ../nbs/07_factors.ipynb #8be83eb0
 @numba.njit(nogil=True, fastmath={"reassoc"})
@@ -288,4 +288,4 @@ class BPR(FactorModel):
         user_ids,     # (n,) ids of people it was fitted on
     )->np.ndarray:    # (n, n_items) float32; only differences within a row have a meaning; for people without likes the biases alone
         "Inner products and biases; raises `ValueError` for unknown users."
-        return self.U_[self.train_.user_codes(user_ids)] @ self.V_.T + self.bias_
+        return mask_unliked(self.U_[self.train_.user_codes(user_ids)] @ self.V_.T + self.bias_, self.X_)

@@ -36,16 +36,16 @@ def make_pool(
 )->Pool:                     # of all people who can be measured, in the order of `evaluate`
     "Fit once and keep the best candidates of everybody."
     learn, held_out, candidates = stage_parts(split, stage)
-    truth, seen = held_out.matrix(), learn.matrix()
-    users = np.flatnonzero((truth.getnnz(axis=1) > 0) & (seen.getnnz(axis=1) > 0))
+    truth, likes, seen = held_out.matrix(), learn.matrix(), learn.matrix(min_rating=-np.inf)
+    users = np.flatnonzero((truth.getnnz(axis=1) > 0) & (likes.getnnz(axis=1) > 0))
     found, fitted = [], clone(model).fit(learn)
     for _, S in score_blocks(fitted, learn.users[users], seen[users], candidates):
         codes = top_k(S, n)
         found.append((codes, scale_scores(np.where(codes >= 0, np.take_along_axis(S, codes, axis=1), -np.inf))))
     codes, relevance = map(np.vstack, zip(*found))
     seed, given = int(np.random.default_rng(rng).integers(2**32)), {}
-    if "genres" in learn.items: given = dict(genres=(genres := genre_shares(learn.items)), interests=mean_shares(seen[users], genres))
-    given |= dict(codes=codes, V=V, similar=similarity_lookup(V, codes), bands=popularity_bands(seen.getnnz(axis=0)), noise=gumbel_noise(n, users, seed))
+    if "genres" in learn.items: given = dict(genres=(genres := genre_shares(learn.items)), interests=mean_shares(likes[users], genres))
+    given |= dict(codes=codes, V=V, similar=similarity_lookup(V, codes), bands=popularity_bands(likes.getnnz(axis=0)), noise=gumbel_noise(n, users, seed))
     return Pool(relevance, given, truth[users], len(candidates))
 
 # %% ../nbs/13a_frontier.ipynb #f0dc1323

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .data import Dataset
 from .metrics import check_k
-from .recommenders import Popularity, Random, Recommender, load_recommender
+from .recommenders import Popularity, Random, Recommender, load_recommender, mask_unliked
 
 # %% ../nbs/06_neighbours.ipynb #b3ecb679
 @numba.njit(nogil=True)
@@ -179,7 +179,7 @@ class UserKNN(Recommender):
         H:csr_matrix,   # (m, n_items) likes; each counts as 1
     )->np.ndarray:      # (m, n_items) float32, sum of the similarities of the neighbours who like the item
         "Sums over the neighbours; who is among the people fitted on is the first of their own, which adds only to what they like."
-        return weighted_rows(nearest_rows(H, self.X_, self.k, self.shrink), self.X_)
+        return mask_unliked(weighted_rows(nearest_rows(H, self.X_, self.k, self.shrink), self.X_), self.X_)
 
 # %% ../nbs/06_neighbours.ipynb #9b3c62c8
 class ItemWeights(Recommender):
@@ -189,7 +189,7 @@ class ItemWeights(Recommender):
         H:csr_matrix,   # (m, n_items) likes
     )->np.ndarray:      # (m, n_items) float32, sum of the rows of `weights_` over the history
         "Weighted sums over each history."
-        return weighted_rows(H, self.weights_)
+        return mask_unliked(weighted_rows(H, self.weights_), self.X_)
 
     def item_similarity(self,
         codes:np.ndarray,  # (n,) int item codes
@@ -265,10 +265,10 @@ class EASE(Recommender):
         H:csr_matrix,   # (m, n_items) likes
     )->np.ndarray:      # (m, n_items) float32
         "Weighted sums over each history."
-        if hasattr(self, "B_"): return np.asarray(H @ self.B_, dtype="float32")
+        if hasattr(self, "B_"): return mask_unliked(np.asarray(H @ self.B_, dtype="float32"), self.X_)
         weights = (H @ self.X_.T).toarray().astype("float64") @ self.K_
         own, explained = H.toarray(), weights @ self.X_.astype("float64")
-        return (own - (own - explained) / self.reg / self.diagonal_).astype("float32")
+        return mask_unliked((own - (own - explained) / self.reg / self.diagonal_).astype("float32"), self.X_)
 
     def item_similarity(self,
         codes:np.ndarray,  # (n,) int item codes

@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from torch.nn.utils import parameters_to_vector, skip_init, vector_to_parameters
 
 from .data import Dataset
-from .recommenders import Recommender
+from .recommenders import Recommender, mask_unliked
 
 # %% ../nbs/07b_neural.ipynb #e422945a
 def draw_unliked(
@@ -154,7 +154,7 @@ class NeuMF(Recommender):
             for start in range(0, len(codes), block):
                 scores[start:start + block] = net(torch.from_numpy(codes[start:start + block])[:, None], items).numpy()
         scores[np.diff(self.X_[codes].indptr) == 0] = -np.inf
-        return scores
+        return mask_unliked(scores, self.X_)
 
 # %% ../nbs/07b_neural.ipynb #b0dd417c
 def normalised_likes(
@@ -249,7 +249,7 @@ class LightGCN(Recommender):
         codes = self.train_.user_codes(user_ids)
         scores = self.U_[codes] @ self.V_.T
         scores[np.diff(self.X_[codes].indptr) == 0] = -np.inf
-        return scores
+        return mask_unliked(scores, self.X_)
 
     def item_similarity(self,
         codes:np.ndarray,       # (n,) int item codes

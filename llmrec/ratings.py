@@ -16,7 +16,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.validation import check_is_fitted
 
 from .data import Dataset
-from .recommenders import Recommender
+from .recommenders import Recommender, mask_unliked
 
 # %% ../nbs/07a_ratings.ipynb #3ceb93fb
 def rating_folds(
@@ -119,7 +119,8 @@ class BiasedMF(Recommender):
         "The rating each person would give to every item."
         check_is_fitted(self)
         u = self.train_.user_codes(user_ids)
-        return (self.mean_ + self.b_u_[u, None] + self.b_i_ + self.P_[u] @ self.Q_.T).astype("float32")
+        S = (self.mean_ + self.b_u_[u, None] + self.b_i_ + self.P_[u] @ self.Q_.T).astype("float32")
+        return mask_unliked(S, self.train_.matrix(min_rating=None))
 
 # %% ../nbs/07a_ratings.ipynb #d86a7f67
 def check_settings(

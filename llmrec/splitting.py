@@ -50,9 +50,10 @@ class Split:
         digest = hashlib.sha256(self.name.encode())
         for ids in (self.train.users, self.train.item_ids): digest.update("\n".join(map(str, ids)).encode())
         for part in (self.train, self.validation, self.test, self.fit):
-            rows = part.interactions.filter(["user_id", "item_id", "rating", "timestamp"]).sort_values(["user_id", "item_id"])
-            numbers = {column: rows[column].astype("float64") for column in ("rating", "timestamp") if column in rows}
-            digest.update(rows.assign(**numbers).to_csv(index=False, lineterminator="\n").encode())
+            columns = part.interactions.filter(["rating", "timestamp"])
+            digest.update(f"{len(columns)} {' '.join(columns)} ".encode())
+            order = np.lexsort(part.codes[::-1])
+            for values in (*part.codes, *(columns[name] for name in columns)): digest.update(np.asarray(values, dtype="<f8")[order].tobytes())
         for codes in (self.candidates, self.validation_candidates): digest.update(np.asarray(codes, dtype="<i8").tobytes())
         object.__setattr__(self, "hash", digest.hexdigest()[:16])
 

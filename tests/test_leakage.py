@@ -180,7 +180,7 @@ def test_the_report_shows_all_its_evidence(split):
     report = audit(split)
     for text in report.checks.evidence:
         assert text in repr(report) and text in report._repr_html_()
-    assert "temporal (398ec88529a70e11)" in repr(report) and list(report.checks.columns) == ["result", "found", "evidence"]
+    assert "temporal (2c455b560ce3f010)" in repr(report) and list(report.checks.columns) == ["result", "found", "evidence"]
 
 
 def test_wrong_calls_are_refused(movielens, split):
