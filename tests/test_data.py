@@ -476,3 +476,20 @@ def test_the_publisher_and_the_package_give_the_same_data(movielens):
     pd.testing.assert_frame_equal(rated.drop(index=list(UNNAMED))[["title", "year"]], packaged.drop(index=list(UNNAMED))[["title", "year"]])
     tags = load_tags(folder)
     assert len(tags) == 1_296 and tags.tag.ne("").all() and tags.user_id.isin(movielens.users).all()
+
+
+def test_a_matrix_is_made_once_and_cannot_be_written(movielens):
+    assert movielens.matrix() is movielens.matrix() and movielens.matrix(None) is movielens.matrix(None)
+    assert movielens.matrix() is not movielens.matrix(-np.inf)
+    with pytest.raises(ValueError, match="read-only"):
+        movielens.matrix().data[0] = 7
+
+
+def test_the_codes_of_a_part_are_those_of_the_whole(movielens):
+    rows = np.arange(0, 1000, 7)
+    part = movielens.take(rows)
+    for known, ids, find in zip(part.codes, (part.interactions.user_id, part.interactions.item_id), (movielens.user_codes, movielens.item_codes)):
+        assert np.array_equal(known, find(ids))
+    mask = np.zeros(len(movielens.interactions), bool)
+    mask[rows] = True
+    assert movielens.take(mask).interactions.equals(part.interactions) and movielens.take([]).matrix().nnz == 0

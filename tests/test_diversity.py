@@ -309,7 +309,7 @@ def test_calibration_falls_with_the_weight():
 
 def test_scores_are_handed_out_in_the_new_order():
     S = np.float32([[.1, .9, .5, .5, .5, .3], [-np.inf, 2, -np.inf, 1, -np.inf, -np.inf]])
-    codes, positions = top_k(S, 4), np.array([[2, 0], [1, 0]])
+    codes, positions = np.array([[1, 2, 3, 4], [1, 3, -1, -1]]), np.array([[2, 0], [1, 0]])
     found = hand_out(S, codes, positions)
     assert top_k(found, 6).tolist() == [[3, 1, 2, 4, 5, 0], [3, 1, -1, -1, -1, -1]]
     assert np.allclose(np.sort(found), np.sort(S)) and S[0, 1] == np.float32(.9)

@@ -7,13 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
+from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator
 
 from llmrec import evaluation
 from llmrec.data import make_dataset
 from llmrec.evaluation import (Report, bootstrap_interval, bootstrap_means, compare, draw_negatives, evaluate, holm, item_slices, score_blocks,
                                slice_report, tune)
+from llmrec.factors import ALS, BPR, PureSVD
 from llmrec.metrics import ACCURACY, ndcg_at_k
+from llmrec.neighbours import EASE, SLIM, ItemKNN, UserKNN
+from llmrec.neural import LightGCN, NeuMF
+from llmrec.ratings import BiasedMF
 from llmrec.recommenders import Popularity, Random
 from llmrec.splitting import Split, item_cold, temporal
 
@@ -75,7 +80,7 @@ def perfect(report):
 
 
 def test_popularity_has_the_figures_of_the_reference(split):
-    report = evaluate(Popularity(), split)
+    report = evaluate(Popularity(), split, exclude="liked")
     mean = report.summary["mean"]
     assert [round(mean["ndcg@10"], 4), round(mean["recall@20"], 4), round(mean["coverage@10"], 3)] == [.0603, .0769, .007]
     accurate = [f"{name}@{k}" for k in (10, 20) for name in ACCURACY]
@@ -405,3 +410,36 @@ def test_the_bootstrap_of_many_users_stays_small():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200 * 2**20
+
+
+# What is left out
+
+@pytest.mark.parametrize("model", [ItemKNN(), Popularity()], ids=lambda model: type(model).__name__)
+def test_what_was_seen_is_left_out_for_every_model_alike(split, model):
+    seen, liked = (split.fit.matrix(min_rating=lowest) for lowest in (-np.inf, 4))
+    for exclude, known in (("seen", seen), ("liked", liked)):
+        report = evaluate(model, split, k=(10,), exclude=exclude)
+        codes = split.fit.user_codes(report.per_user.index)
+        listed = csr_matrix((np.ones(report.topk.size), report.topk.ravel(), 10 * np.arange(len(codes) + 1)), shape=(len(codes), 9066))
+        assert report.meta["exclude"] == exclude and listed.multiply(known[codes]).nnz == 0
+        assert (exclude == "seen") == (listed.multiply(seen[codes]).nnz == 0)
+
+
+def test_reports_that_left_out_different_things_do_not_compare(small):
+    reports = {exclude: evaluate(Popularity(), small, exclude=exclude) for exclude in ("seen", "liked")}
+    with pytest.raises(ValueError, match="differ in exclude"):
+        compare(reports)
+
+
+def test_a_constant_score_is_worth_no_more_than_chance(split, movielens):
+    for part, chance in ((split, .003), (item_cold(movielens), .0085)):
+        figure = evaluate(Known(np.zeros((659, part.fit.n_items), "float32")), part, k=(10,)).summary.loc["ndcg@10", "mean"]
+        assert figure < 1.5 * chance, f"{part.name}: {figure}"
+
+
+@pytest.mark.parametrize("model", [UserKNN(), ItemKNN(), EASE(), SLIM(), PureSVD(8), ALS(8, n_iter=2), BPR(8, n_epochs=1), NeuMF(8, n_epochs=1),
+                                   LightGCN(8, n_epochs=1), BiasedMF(n_epochs=1)], ids=lambda model: type(model).__name__)
+def test_a_model_of_likes_lists_no_film_that_nobody_liked(model, movielens):
+    cold = item_cold(movielens)
+    report = evaluate(model, cold, k=(10,))
+    assert (report.topk == -1).all() and report.meta["short_lists"] == len(report.per_user)

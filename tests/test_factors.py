@@ -48,7 +48,8 @@ def test_pure_svd_is_the_projection_that_numpy_finds(X, d, seed):
     assume(d < min(X.shape) and s[d - 1] - s[d] > 1e-3)
     histories = csr_matrix(np.random.default_rng(seed).integers(0, 2, (4, X.shape[1])), dtype="float32")
     model = PureSVD(d).fit(dataset(X))
-    assert np.allclose(model.score_history(histories), histories @ Vt[:d].T @ Vt[:d], atol=1e-4)
+    found, liked = model.score_history(histories), X.sum(axis=0) > 0
+    assert np.allclose(found[:, liked], (histories @ Vt[:d].T @ Vt[:d])[:, liked], atol=1e-4) and np.isneginf(found[:, ~liked]).all()
     assert np.allclose(model.singular_values_, s[:d], atol=1e-4)
 
 
@@ -110,7 +111,8 @@ def test_at_alpha_1_the_optimum_is_the_svd_with_smaller_singular_values():
     X, reg = some_likes(), 2.5
     U, s, Vt = np.linalg.svd(X, full_matrices=False)
     model = ALS(25, reg, 1, n_iter=400).fit(dataset(X))
-    assert np.allclose(model.score_items(range(len(X))), U * (s - reg).clip(0) @ Vt, atol=1e-3)
+    liked = X.sum(axis=0) > 0
+    assert np.allclose(model.score_items(range(len(X)))[:, liked], (U * (s - reg).clip(0) @ Vt)[:, liked], atol=1e-3)
     found = als_loss(csr_matrix(X), model.fold_in(csr_matrix(X, dtype="float32")), model.V_, reg, 1)
     assert np.isclose(found, (X**2).sum() - ((s - reg).clip(0)**2).sum(), rtol=1e-5)
 
@@ -119,7 +121,7 @@ def test_at_alpha_1_the_optimum_is_the_svd_with_smaller_singular_values():
 def test_the_loss_is_as_low_as_that_of_implicit(movielens, alpha):
     implicit = pytest.importorskip("implicit.als")
     train = PROTOCOLS["temporal"](movielens).fit
-    X = train.matrix()
+    X = train.matrix().copy()  # implicit takes no read-only buffers
     peer = implicit.AlternatingLeastSquares(32, regularization=10, alpha=alpha, iterations=15, random_state=0, num_threads=1)
     peer.fit(X, show_progress=False)
     model = ALS(32, 10, alpha, 15).fit(train)
@@ -215,7 +217,7 @@ def test_clone_and_refit_are_equal_to_the_last_bit(model):
     data, users = dataset(some_likes()), range(30)
     first = clone(model).fit(data)
     scores = first.score_items(users)
-    assert scores.dtype == np.float32 and scores.shape == (30, 40) and np.isfinite(scores).all()
+    assert scores.dtype == np.float32 and scores.shape == (30, 40) and (np.isfinite(scores) == some_likes().any(axis=0)).all()
     assert np.array_equal(clone(model).fit(data).score_items(users), scores)
     assert np.array_equal(first.fit(dataset(some_likes(12, 9, 3))).fit(data).score_items(users), scores), "a refit forgets"
     if hasattr(model, "rng"):
@@ -248,7 +250,7 @@ def test_a_history_is_scored_the_same_alone_and_among_others(model):
     model = clone(model).fit(dataset(X))
     H = csr_matrix(np.vstack([X, np.zeros_like(X[:1])]), dtype="float32")
     together = model.score_history(H)
-    assert np.allclose(together[4], model.score_history(H[4:5])[0], atol=1e-5) and not together[-1].any()
+    assert np.allclose(together[4], model.score_history(H[4:5])[0], atol=1e-5) and not together[-1, X.any(axis=0)].any()
     assert np.allclose(together[:-1], model.score_items(range(30)), atol=1e-5)
 
 
@@ -288,4 +290,4 @@ def test_nothing_of_all_users_by_all_items_is_made(model):
     ids=lambda value: str(value))
 def test_the_known_figures(movielens, model, protocol, low, high):
     """Wide enough for other processors, whose last bits differ, and for ALS and BPR for other seeds."""
-    assert low <= evaluate(model, PROTOCOLS[protocol](movielens)).summary.loc["ndcg@10", "mean"] <= high
+    assert low <= evaluate(model, PROTOCOLS[protocol](movielens), exclude="liked").summary.loc["ndcg@10", "mean"] <= high

@@ -102,7 +102,9 @@ def test_who_has_no_rating_falls_back_on_biases(solver):
     R = some_ratings(6, 5, .8)
     R[2], R[:, 3] = np.nan, np.nan
     model = BiasedMF(n_factors=2, reg=1, n_epochs=30, solver=solver).fit(dataset(R))
-    assert model.score_items([2])[0] == pytest.approx(model.mean_ + model.b_i_) and model.b_i_.any()
+    rated = np.arange(len(model.b_i_)) != 3
+    assert model.score_items([2])[0, rated] == pytest.approx((model.mean_ + model.b_i_)[rated]) and model.b_i_.any()
+    assert np.isneginf(model.score_items([2])[0, 3]), "what nobody rated cannot be scored"
     assert model.predict([0], [3])[0] == pytest.approx(model.mean_ + model.b_u_[0])
     similar = model.item_similarity(np.array([0, 3]))
     assert np.isneginf(similar[1]).all() and np.isneginf(similar[0, 3]) and similar[0, 0] == pytest.approx(1)

@@ -226,3 +226,8 @@ def test_the_hash_follows_every_change(split, change):
 def test_faulty_data_is_refused(movielens, protocol):
     with pytest.raises(ValueError, match="data: .*'timestamp'"):
         protocol(make_dataset(movielens.interactions[["user_id", "item_id"]]))
+
+
+def test_the_hash_is_of_arrays_and_not_of_a_written_file(movielens, monkeypatch):
+    monkeypatch.setattr(pd.DataFrame, "to_csv", lambda *args, **kwargs: pytest.fail("a table was written to hash it"))
+    assert draw("temporal", movielens).hash == FIGURES["temporal"][3]

@@ -8,11 +8,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
 
 from llmrec.data import Dataset
+from llmrec.diversity import Diversified
 from llmrec.encoding import Stateless
 from llmrec.evaluation import evaluate
 from llmrec.factors import ALS
 from llmrec.hybrids import Hybrid
 from llmrec.metrics import top_k
+from llmrec.neighbours import ItemKNN
 from llmrec.probing import RidgeRecommender
 from llmrec.recommenders import Popularity, Random, build_estimator, describe_estimator, load_recommender
 from llmrec.similarity import ItemIndex
@@ -106,15 +108,42 @@ def test_lengths_of_what_is_no_matrix(wrong, message):
 
 
 def test_only_the_candidates_are_scored_and_as_the_ranker_scores_them():
-    model, people = clone(STAGES).fit(DATA), range(11)
-    S, codes, ranker = model.score_items(people), model.retrieve(people), Popularity().fit(DATA).score_items(people)
+    class Counting(Popularity):
+        """Popularity that keeps what it is asked."""
+        def score_items(self, user_ids): raise AssertionError("the ranker was asked for all items")
+        def score_candidates(self, user_ids, codes):
+            self.asked_ = codes
+            return Popularity.score_candidates(Popularity().fit(self.train_), user_ids, codes)
+    model, people = TwoStage(MAPPED, Counting(), n_candidates=5).fit(DATA), range(11)
+    [(_, S)] = model.allowed_scores(people)
+    codes, ranker = model.ranker_.asked_, Popularity().fit(DATA).score_items(people)
     rated = DATA.matrix(min_rating=-np.inf).toarray() > 0
     for person in people:
         assert set(np.flatnonzero(np.isfinite(S[person]))) == set(codes[person])
         assert np.array_equal(S[person, codes[person]], ranker[person, codes[person]])
         assert not rated[person, codes[person]].any()
-    best = np.where(rated, -np.inf, MAPPED.fit(DATA).score_items(range(12)))[:11]
+    best = np.where(rated, -np.inf, clone(MAPPED).fit(DATA).score_items(range(12)))[:11]
     assert np.array_equal(codes, top_k(best.astype("float32"), 5))
+
+
+@pytest.mark.parametrize("exclude", ["seen", "liked"])
+def test_a_model_behind_itself_is_that_model(movielens, exclude):
+    split = temporal(movielens)
+    alone, twice = (evaluate(model, split, k=(10,), exclude=exclude) for model in (ItemKNN(), TwoStage(ItemKNN(), ItemKNN(), 100)))
+    assert np.array_equal(alone.topk, twice.topk), "two stages know no more than one"
+
+
+def test_a_few_candidates_fill_the_lists_of_new_films():
+    split = item_cold(dataset(60, 60))
+    report = evaluate(TwoStage(MAPPED, RidgeRecommender(Letters()), n_candidates=6), split, k=(5,))
+    assert report.meta["short_lists"] == 0 and np.isin(report.topk, split.candidates).all()
+
+
+def test_a_model_that_ranks_lists_itself_is_no_stage():
+    with pytest.raises(TypeError, match="ranker: got Diversified, which re-ranks lists itself; put it around TwoStage"):
+        TwoStage(Popularity(), Diversified(Popularity(), "bands")).fit(DATA)
+    varied = Diversified(clone(STAGES), "bands", n_candidates=5, places=5).fit(DATA).recommend([3], k=5)
+    assert set(varied.item_id) == set(clone(STAGES).fit(DATA).recommend([3], k=5).item_id)
 
 
 @pytest.mark.parametrize("ranker", [Popularity(), RidgeRecommender(Letters()), Hybrid(Letters(), reg=3)], ids=lambda model: type(model).__name__)
@@ -139,13 +168,15 @@ def test_short_lists_are_counted():
 
 def test_nobody_asked():
     model = clone(STAGES).fit(DATA)
-    assert model.score_items([]).shape == (0, 40) and model.retrieve([]).shape == (0, 5)
+    assert model.score_items([]).shape == (0, 40) and len(model.recommend([])) == 0
 
 
 def test_more_people_than_a_block():
     data = dataset(n_users=600)
     model = clone(STAGES).fit(data)
-    assert np.array_equal(model.score_items(range(600))[510:520], model.score_items(range(510, 520)))
+    some = model.recommend(range(510, 520))
+    everybody = model.recommend(range(600))
+    pd.testing.assert_frame_equal(everybody[everybody.user_id.isin(range(510, 520))].reset_index(drop=True), some)
 
 
 def test_parameters_are_kept_cloned_and_described():
@@ -199,7 +230,7 @@ def test_what_is_no_recommender_is_named(stage):
 def test_unknown_people_and_unfitted_models():
     with pytest.raises(ValueError, match="user_ids"):
         clone(STAGES).fit(DATA).score_items([99])
-    for method in ("score_items", "retrieve", "recommend"):
+    for method in ("score_items", "recommend"):
         with pytest.raises(NotFittedError):
             getattr(clone(STAGES), method)([0])
 

@@ -96,7 +96,7 @@ def resident(field):
 def peak_of_fit(name):
     """MiB that a fit adds at most to what this process holds, after a small fit has loaded and compiled what it needs."""
     train = load()
-    X = train.matrix()
+    X = train.matrix().copy()
     if name.startswith("implicit"):
         settings, small = {"implicit ALS": (dict(factors=128, regularization=REG, iterations=N_ITER), dict(factors=2)),
                            "implicit BPR": (dict(factors=64, iterations=EPOCHS), dict(factors=2))}[name]
@@ -130,7 +130,7 @@ def main():
         if len(sys.argv) > 1:
             return print(peak_of_fit(sys.argv[1]))
         train = load()
-        X, users = train.matrix(), np.arange(train.n_users)
+        X, users = train.matrix().copy(), np.arange(train.n_users)
         print(f"{describe_machine()}\n{train.n_users} users x {train.n_items:,} items, {X.nnz:,} likes")
         for alpha in (5, 1):
             _, peer = bench_als(train, X, alpha)

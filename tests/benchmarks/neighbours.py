@@ -32,7 +32,7 @@ def fits(data):
     from llmrec.neighbours import EASE, SLIM, ItemKNN, UserKNN, ease_weights
 
     warnings.filterwarnings("ignore", "Method expects CSR input", module="implicit")  # it says so of its own scaled matrix
-    X = data.matrix()
+    X = data.matrix().copy()
     liked = X[:, np.unique(X.indices)]
 
     def implicit():
@@ -84,7 +84,7 @@ def peak_of_fit(name):
 
 def main():
     data = load()
-    X, users, work = data.matrix(), data.users.to_numpy(), fits(data)
+    X, users, work = data.matrix().copy(), data.users.to_numpy(), fits(data)
     ours, theirs = work["ItemKNN"](), work["implicit"]()
     print(describe_machine())
     print(f"{X.shape[0]} users, {X.shape[1]:,} items, {X.nnz:,} likes")
