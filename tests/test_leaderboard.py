@@ -80,7 +80,16 @@ def test_a_killed_run_goes_on(data, tmp_path, monkeypatch):
     fewer = temporal(data.take(np.flatnonzero(data.interactions.user_id < 30)))
     made.clear()
     board = make_board(tmp_path / "board.csv", {"temporal": (fewer, models)})
-    assert len(made) == 2 == len(board) == len(pd.read_csv(tmp_path / "board.csv")) and (board.n == 30).all()
+    assert len(made) == 2 == len(board) and (board.n == 30).all() and board.opened.tolist() == [2, 2]
+    kept = pd.read_csv(tmp_path / "board.csv")
+    assert kept.protocol.tolist() == ["temporal"] * 2 + ["leave_one_out"] * 2 and kept.opened.tolist() == [2, 2, 1, 1]
+
+
+def test_fewer_models_leave_the_lines_of_the_others(data, tmp_path):
+    split, models = temporal(data), {"random": (Random(), {}), "popularity": (Popularity(), {})}
+    make_board(tmp_path / "board.csv", {"temporal": (split, models)})
+    one = make_board(tmp_path / "board.csv", {"temporal": (split, {"popularity": models["popularity"]})})
+    assert one.model.tolist() == ["popularity"] and pd.read_csv(tmp_path / "board.csv").model.tolist() == ["random", "popularity"]
 
 
 def test_every_grid_is_one_the_model_takes():
