@@ -1,10 +1,13 @@
 """Runs the course notebooks: `make notebooks` saves their outputs with it, tests/test_notebooks.py compares them."""
+import ast
 import difflib
 import math
 import os
 import re
 import sys
 import time
+from decimal import Decimal
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import nbformat
@@ -17,9 +20,9 @@ from nbdev.config import get_config
 ROOT = Path(__file__).parents[2]
 NBS = ROOT / "nbs"
 SKIP_FLAGS = set(get_config(path=ROOT).tst_flags.split())  # cells with one of these directives are left out of `make test`
-REL_TOL, ABS_TOL = 1e-3, 1e-6
+TINY = 1e-6  # what is smaller is 0, computed
 
-NUMBER = re.compile(r"(?<![\w.])([-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?))")
+NUMBER = re.compile(r"(?<![\w.])([-+−]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?))")
 TIME = r"(?<![\w.])(?:\d+(?:\.\d+)? ?(?:ns|[µμu]s|ms|seconds?|min(?:utes?)?)|\d+\.\d+s|\d+(?:\.\d+)? s)\b"
 NOISE = [
     (r"\x1b\[[0-9;?]*[A-Za-z]", ""),                                              # ANSI colours
@@ -99,17 +102,48 @@ def sanitise(text):
     return text.strip()
 
 
-def same_text(saved, fresh):
-    """Equal words; equal whole numbers; decimal numbers within the tolerance."""
+def same_number(x, y, size, units):
+    """Whether decimal numbers differ by at most `size` ("2%", or ".01", absolute) or so many `units` of the last digit.
+
+    Whole numbers are counts and equal, unless `units` is 0, where a lesson itself states the size."""
+    x, y = (number.replace(",", "").replace("−", "-").rstrip(".") for number in (x, y))  # NumPy shows 3.0 as 3.
+    if units and all(number.lstrip("+-").isdigit() for number in (x, y)):
+        return float(x) == float(y)
+    last = min(Decimal(x).as_tuple().exponent, Decimal(y).as_tuple().exponent)
+    x, y, unit = float(x), float(y), 10.0 ** last if last < 0 else 0
+    size = float(size.rstrip("%")) * (abs(x) / 100 if size.endswith("%") else 1)
+    return abs(x - y) <= max(size, units * unit, TINY) * (1 + 1e-9)
+
+
+def same_text(saved, fresh, size="2%", units=2):
+    """Equal words, as many numbers, and each number the same."""
     a, b = (NUMBER.split(sanitise(text)) for text in (saved, fresh))
-    if a[::2] != b[::2]:
-        return False
-    for x, y in zip(a[1::2], b[1::2]):
-        x, y = x.replace(",", ""), y.replace(",", "")
-        whole = x.lstrip("+-").isdigit() and y.lstrip("+-").isdigit()
-        if x != y and (whole or not math.isclose(float(x), float(y), rel_tol=REL_TOL, abs_tol=ABS_TOL)):
-            return False
-    return True
+    return a[::2] == b[::2] and all(same_number(x, y, size, units) for x, y in zip(a[1::2], b[1::2]))
+
+
+def key_figures(text):
+    """The dict of plain values that `text` shows; an empty one if it shows anything else."""
+    try:
+        shown = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return {}
+    return shown if isinstance(shown, dict) else {}
+
+
+def compare_figures(before, after, source):
+    """What is wrong with the figures `after`, by those `before` and the lines `#| tolerance:` in the cell's source."""
+    parts = [part.rpartition("=") for line in re.findall(r"^#\| *tolerance:(.*)", source, re.M) for part in line.split(",")]
+    stated = {name.strip(): size.strip() for name, _, size in parts}
+    for name in stated:
+        if not any(fnmatchcase(figure, name) for figure in before):
+            yield f"tolerance: no figure is named {name!r}; there are {list(before)}"
+    if list(before) != list(after):
+        yield f"saved are the figures {list(before)}, this run gives {list(after)}"
+    for figure in (name for name in before if name in after):
+        size = next((size for name, size in stated.items() if fnmatchcase(figure, name)), None)
+        x, y = repr(before[figure]), repr(after[figure])
+        if not same_text(x, y, size or "1%", 0 if size else 1):
+            yield f"{figure}: saved is {x}, this run gives {y}; the tolerance is {size or '1%, and 0 for whole numbers'}"
 
 
 def outputs(cell):
@@ -136,7 +170,9 @@ def compare(path, saved, fresh):
             complaints.append(f"{where}: saved are {[k for k, _ in before]}, this run gives {[k for k, _ in after]}")
             continue
         for (kind, a), (_, b) in zip(before, after):
-            if not same_text(a, b):
+            if kind == "text/plain" and old is saved.cells[-1] and (figures := key_figures(a)):
+                complaints += [f"{where}: {fault}" for fault in compare_figures(figures, key_figures(b), old.source)]
+            elif not same_text(a, b):
                 lines = difflib.unified_diff(a.splitlines(), b.splitlines(), "saved", "this run", lineterm="", n=1)
                 complaints.append("\n".join([f"{where}: {kind} differs", *lines]))
     return complaints
