@@ -7,7 +7,7 @@ export JUPYTER_PLATFORM_DIRS := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab notebooks exercises bench leaderboard
+.PHONY: help setup run test portable lab notebooks exercises bench leaderboard
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -28,7 +28,10 @@ run: $(READY)  ## the main job: recommend films to ten people, and measure it
 
 test: export HF_HUB_OFFLINE := 1
 test: $(READY)  ## prove everything: export in sync, notebooks unchanged, tests green
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations 20
+
+portable: $(READY)  ## prove that the notebooks show the same under narrower arithmetic, about an hour
+	$(BIN)/python -m tests.tools.portable
 
 lab: $(READY)  ## open the course in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=nbs
