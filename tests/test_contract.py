@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.notebooks import NBS, ROOT, course_notebooks, name_cell, outputs, read
+from tests.tools.minutes import in_index, in_lesson
+from tests.tools.notebooks import NBS, ROOT, course_notebooks, key_figures, name_cell, outputs, read
 
 LONGEST_CELL, MOST_CELLS = 40, 65
 COURSE = course_notebooks()
@@ -109,13 +110,17 @@ def test_ending(path):
     assert len(questions) >= 2, f"{path.name}: has at least two self-check questions, each in <details> with its answer"
     for words in ["**What we built**", "**Further reading**"]:
         assert words in prose, f"{path.name}: says {words}"
-    last = dict(outputs(read(path).cells[-1])).get("text/plain", "")
-    try:
-        figures = ast.literal_eval(last)
-    except (SyntaxError, ValueError):
-        figures = None
-    assert isinstance(figures, dict) and figures, f"{path.name}: the last cell displays the key figures as a dict of " \
-        f"plain values (float(x), not np.float64(x)); it shows {last!r}"
+    *others, last = read(path).cells
+    shown = dict(outputs(last)).get("text/plain", "")
+    assert key_figures(shown), f"{path.name}: the last cell displays the key figures as a dict of plain values " \
+        f"(float(x), not np.float64(x)); it shows {shown!r}"
+    lost = [name_cell(path, number, cell) for number, cell in enumerate(others, 1) if "tolerance" in cell.directives]
+    assert not lost, f"'#| tolerance:' stands in the last cell, where the figures are; not in {lost}"
+
+
+@each(LESSONS)
+def test_a_lesson_says_how_long_it_takes(path):
+    assert read(path).cells[1].source == in_lesson(path), f"{path.name}: not its minutes: run python -m tests.tools.minutes"
 
 
 def test_index_maps_the_course():
@@ -123,6 +128,7 @@ def test_index_maps_the_course():
     prose = source(INDEX, "markdown")
     missing = [path.name for path in LESSONS[1:] if f"({path.name})" not in prose]
     assert not missing, f"index.ipynb links to each lesson as (NN_name.ipynb); not to {missing}"
+    assert prose == in_index(prose), "index.ipynb does not have its lessons' minutes: run python -m tests.tools.minutes"
 
 
 # The library

@@ -1,0 +1,55 @@
+"""Writes how long each lesson takes to read into its table, the index and README.md: `python -m tests.tools.minutes`."""
+import re
+
+import nbformat
+from nbdev.clean import nbdev_clean
+
+from tests.tools import readme
+from tests.tools.notebooks import NBS, course_notebooks, read
+
+LESSONS = [path for path in [NBS / "_template.ipynb", *course_notebooks()] if path.parent == NBS and path != readme.INDEX]
+TABLE = re.compile(r"(\| read[^\n]*\n\|[-|: ]+\|\n\| *)([^|\n]+?) *\| *([^|\n]+?) *\|")  # what the first two columns say
+LINE = re.compile(r"(\| \[[^]]+\]\((\w+\.ipynb)\) \|[^|\n]*\|)[^|\n]*\|[^|\n]*\|")
+
+
+def minutes(path):
+    """Minutes to read a notebook: 200 words of text or 15 lines of code take one."""
+    cells = read(path).cells
+    words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code").splitlines()
+    return round(words / 200 + sum(bool(line.strip()) and not line.startswith("#|") for line in code) / 15)
+
+
+def in_lesson(path):
+    """The second cell of a lesson, with its minutes in the table."""
+    return TABLE.sub(lambda m: f"{m[1]}{minutes(path)} min | {m[3]} |", read(path).cells[1].source)
+
+
+def in_index(source):
+    """A cell of the index, each lesson's read and run as its own table has them."""
+    def row(match):
+        _, minutes, run = TABLE.search(read(NBS / match[2]).cells[1].source).groups()
+        return f"{match[1]} {minutes} | {re.split('[,;(]', run)[0].strip()} |"
+    return LINE.sub(row, source)
+
+
+def save(path, sources):
+    """Give the notebook's cells these sources ({number: text})."""
+    nb = nbformat.read(path, as_version=4)
+    for number, source in sources.items():
+        nb.cells[number].source = source
+    nbformat.write(nb, path)
+    nbdev_clean(str(path))
+
+
+def main():
+    """Lessons first, the index from them, README.md from the index."""
+    for path in LESSONS:
+        save(path, {1: in_lesson(path)})
+    save(readme.INDEX, {number: in_index(cell.source) for number, cell in enumerate(read(readme.INDEX).cells)
+                        if cell.cell_type == "markdown"})
+    readme.main()
+
+
+if __name__ == "__main__":
+    main()
