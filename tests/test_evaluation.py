@@ -438,7 +438,9 @@ def test_a_constant_score_is_worth_no_more_than_chance(split, movielens):
 
 
 def test_equal_scores_are_on_average_as_good_as_chance(movielens):
-    """Over many shuffles of ties: a place is a hit with probability (test likes / candidates), for films that nobody has liked."""
+    """Of films that nobody has liked, a place is a hit with probability (test likes / candidates).
+
+    One shuffle gives everybody one list, which may lie far from that; the mean over many does not."""
     cold = item_cold(movielens)
     truth = cold.test.matrix()[:, cold.candidates]
     truth, n = truth[truth.getnnz(axis=1) > 0], len(cold.candidates)
@@ -448,8 +450,6 @@ def test_equal_scores_are_on_average_as_good_as_chance(movielens):
     chance = (n_test / n * discount.sum() / discount.cumsum()[n_test.clip(1, 10) - 1]).mean()
     figure = evaluate(Known(np.zeros((659, cold.fit.n_items), "float32")), cold, k=(10,)).summary.loc["ndcg@10", "mean"]
     assert abs(means.mean() - chance) < 3 * means.std() / 20 and np.quantile(means, .01) < figure < np.quantile(means, .99)
-    by_code = ndcg_at_k(np.tile(np.arange(10), (truth.shape[0], 1)), truth, 10).mean()
-    assert by_code > np.quantile(means, .99), "ids carry popularity: given to the lower code, ties would look like a model"
 
 
 @pytest.mark.parametrize("model", [UserKNN(), ItemKNN(), EASE(), SLIM(), PureSVD(8), ALS(8, n_iter=2), BPR(8, n_epochs=1), NeuMF(8, n_epochs=1),
