@@ -351,6 +351,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'llmrec.neighbours.check_not_negative': ('neighbours.html#check_not_negative', 'llmrec/neighbours.py'),
                                    'llmrec.neighbours.ease_dual': ('neighbours.html#ease_dual', 'llmrec/neighbours.py'),
                                    'llmrec.neighbours.ease_weights': ('neighbours.html#ease_weights', 'llmrec/neighbours.py'),
+                                   'llmrec.neighbours.is_finite': ('neighbours.html#is_finite', 'llmrec/neighbours.py'),
                                    'llmrec.neighbours.keep_best': ('neighbours.html#keep_best', 'llmrec/neighbours.py'),
                                    'llmrec.neighbours.nearest_of_rows': ('neighbours.html#nearest_of_rows', 'llmrec/neighbours.py'),
                                    'llmrec.neighbours.nearest_rows': ('neighbours.html#nearest_rows', 'llmrec/neighbours.py'),

@@ -202,8 +202,7 @@ def evaluate(
     if exclude not in ("seen", "liked"): raise ValueError(f"exclude: got {exclude!r}; give 'seen' or 'liked'")
     if not isinstance(k, (tuple, list)) or not k: raise ValueError(f"k: got {k!r}; give list lengths of at least 1, as in (10, 20)")
     for cut in k: check_k(cut)
-    if sampled_negatives is not None and (not isinstance(sampled_negatives, (int, np.integer)) or sampled_negatives < 1):
-        raise ValueError(f"sampled_negatives: got {sampled_negatives!r}; give a whole number of at least 1, or None to rank all candidates")
+    if sampled_negatives is not None: check_k(sampled_negatives, "sampled_negatives")
     truth, likes = held_out.matrix(), learn.matrix()
     has_truth, warm = np.diff(truth.indptr) > 0, np.diff(likes.indptr) > 0
     users = np.flatnonzero(has_truth & warm)
@@ -239,7 +238,7 @@ def tune(
     Raises `ValueError` for an unknown metric, a budget below 1 or unknown parameters. Source: Dacrema, Cremonesi & Jannach, RecSys 2019, on equal budgets."""
     name, _, cut = metric.partition("@")
     if name not in ACCURACY or not cut.isdigit(): raise ValueError(f"metric: got {metric!r}; give one of {', '.join(ACCURACY)} with a length, as in 'ndcg@10'")
-    if not isinstance(budget, (int, np.integer)) or budget < 1: raise ValueError(f"budget: got {budget!r}; give a whole number of at least 1")
+    check_k(budget, "budget")
     finite = not any(hasattr(values, "rvs") for part in ([grid] if isinstance(grid, dict) else grid) for values in part.values())
     n = min(budget, len(ParameterGrid(grid))) if finite else budget
     settings = list(ParameterSampler(grid, n, random_state=int(np.random.default_rng(rng).integers(2**31))))

@@ -8,7 +8,6 @@ __all__ = ['ACCURACY', 'check_k', 'tie_order', 'highest', 'top_k', 'check_lists'
            'gini', 'mean_over_list', 'novelty', 'popularity_lift', 'intra_list_diversity', 'serendipity']
 
 # %% ../nbs/03b_metrics.ipynb #af4ea968
-import sys
 from functools import lru_cache
 
 import numpy as np, pandas as pd
@@ -16,10 +15,12 @@ from scipy.sparse import csr_matrix
 
 # %% ../nbs/03b_metrics.ipynb #64068fa1
 def check_k(
-    k,      # list length as given
+    k,           # list length, or another count, as given
+    name="k",    # the parameter, for the message
 )->None:
-    "Raise `ValueError` unless k is a whole number of at least 1."
-    if not isinstance(k, (int, np.integer)) or k < 1: raise ValueError(f"k: got {k!r}; give a whole number of at least 1")
+    "Raise `ValueError` unless it is a whole number of at least 1; `True` is none."
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise ValueError(f"{name}: got {k!r}; give a whole number of at least 1")
 
 @lru_cache(maxsize=8)
 def tie_order(
@@ -33,12 +34,18 @@ def tie_order(
 # %% ../nbs/03b_metrics.ipynb #64068fa2
 def highest(
     scores:np.ndarray,  # (n, n_items) float
-    m:int,              # how many
+    m:int,              # how many, from 1 to n_items
 )->np.ndarray:          # (n, m) int64 item codes in no particular order, NaN before all numbers
-    "Codes of the m highest scores of every row, by torch if it is loaded, else by NumPy."
-    if "torch" not in sys.modules: return np.argpartition(scores, scores.shape[1] - m, axis=1)[:, scores.shape[1] - m:]
-    torch = sys.modules["torch"]
-    return torch.topk(torch.from_numpy(np.require(scores, requirements=["C", "W"])), m, dim=1, sorted=False).indices.numpy()
+    "Codes of the m highest scores of every row: those of the m groups of items whose winners are highest, then the best of these."
+    n, n_items = scores.shape
+    size = int((n_items / m)**.5)  # of a group: the winners are about as many as those who go on
+    n_groups = n_items // size
+    winners = scores[:, :size * n_groups].reshape(n, size, n_groups).max(axis=1)
+    groups = np.argpartition(winners, n_groups - m, axis=1)[:, n_groups - m:]
+    codes = (groups[:, None] + n_groups * np.arange(size)[:, None]).reshape(n, size * m)
+    codes = np.hstack([codes, np.tile(np.arange(size * n_groups, n_items), (n, 1))])  # those left over go on as well
+    best = np.argpartition(np.take_along_axis(scores, codes, 1), codes.shape[1] - m, axis=1)[:, codes.shape[1] - m:]
+    return np.take_along_axis(codes, best, 1)
 
 def top_k(
     scores:np.ndarray,  # (n, n_items) float, higher is better; -inf is never listed

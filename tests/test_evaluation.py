@@ -156,7 +156,7 @@ def test_score_blocks_masks_a_copy(small):
 
 @pytest.mark.parametrize("call, message", [
     (dict(stage="train"), "^stage: got 'train'; give 'test' or 'validation'"), (dict(k=10), "^k: got 10"), (dict(k=()), r"^k: got \(\)"),
-    (dict(k=(0, 10)), "^k: got"), (dict(k=("10",)), "^k: got"),
+    (dict(k=(0, 10)), "^k: got"), (dict(k=("10",)), "^k: got"), (dict(k=(10, True)), "^k: got True"),
 ])
 def test_faulty_calls_are_refused(call, message, small):
     with pytest.raises((ValueError, TypeError), match=message):
@@ -236,7 +236,7 @@ def test_tune_spends_its_budget_and_no_more(small, capfd):
 
 @pytest.mark.parametrize("call, message", [
     (dict(metric="coverage@10"), "^metric: got 'coverage@10'"), (dict(metric="ndcg"), "^metric: got 'ndcg'"), (dict(budget=0), "^budget: got 0"),
-    (dict(budget=2.5), "^budget: got 2.5"), (dict(grid={"nois": [1]}), "nois"),
+    (dict(budget=2.5), "^budget: got 2.5"), (dict(budget=True), "^budget: got True"), (dict(grid={"nois": [1]}), "nois"),
 ])
 def test_faulty_tuning_is_refused(call, message, small):
     with pytest.raises(ValueError, match=message):
@@ -291,7 +291,7 @@ def test_a_sampled_report_is_stamped(split):
     assert not sampled.summary.index.str.contains("coverage|gini|novelty|lift").any(), "a sample says nothing of the catalogue"
     again, other = (evaluate(Popularity(), split, sampled_negatives=100, rng=rng) for rng in (0, 1))
     assert again.per_user.equals(sampled.per_user) and not other.per_user.equals(sampled.per_user)
-    for faulty in (0, -3, 2.5, "100"):
+    for faulty in (0, -3, 2.5, "100", True):
         with pytest.raises(ValueError, match=f"^sampled_negatives: got {faulty!r}"):
             evaluate(Popularity(), split, sampled_negatives=faulty)
 
@@ -435,6 +435,21 @@ def test_a_constant_score_is_worth_no_more_than_chance(split, movielens):
     for part, chance in ((split, .003), (item_cold(movielens), .0085)):
         figure = evaluate(Known(np.zeros((659, part.fit.n_items), "float32")), part, k=(10,)).summary.loc["ndcg@10", "mean"]
         assert figure < 1.5 * chance, f"{part.name}: {figure}"
+
+
+def test_equal_scores_are_on_average_as_good_as_chance(movielens):
+    """Of films that nobody has liked, a place is a hit with probability (test likes / candidates).
+
+    One shuffle gives everybody one list, which may lie far from that; the mean over many does not."""
+    cold = item_cold(movielens)
+    truth = cold.test.matrix()[:, cold.candidates]
+    truth, n = truth[truth.getnnz(axis=1) > 0], len(cold.candidates)
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(n), (400, 1)), axis=1)[:, :10]
+    means = np.array([ndcg_at_k(np.tile(row, (truth.shape[0], 1)), truth, 10).mean() for row in order])
+    discount, n_test = 1 / np.log2(np.arange(2, 12)), truth.getnnz(axis=1)
+    chance = (n_test / n * discount.sum() / discount.cumsum()[n_test.clip(1, 10) - 1]).mean()
+    figure = evaluate(Known(np.zeros((659, cold.fit.n_items), "float32")), cold, k=(10,)).summary.loc["ndcg@10", "mean"]
+    assert abs(means.mean() - chance) < 3 * means.std() / 20 and np.quantile(means, .01) < figure < np.quantile(means, .99)
 
 
 @pytest.mark.parametrize("model", [UserKNN(), ItemKNN(), EASE(), SLIM(), PureSVD(8), ALS(8, n_iter=2), BPR(8, n_epochs=1), NeuMF(8, n_epochs=1),
