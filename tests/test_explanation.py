@@ -9,7 +9,7 @@ from llmrec.data import Dataset
 from llmrec.encoding import Stateless
 from llmrec.explanation import (Explanation, explain, feature_names, feature_values, feature_weights, hybrid_weights, item_names, leave_one_out, like_game, like_values,
                                 lime_values, probe_weights, shared_facts, text_score, word_game)
-from llmrec.hybrids import Hybrid, LanguageEASE
+from llmrec.hybrids import Hybrid
 from llmrec.neighbours import EASE, ItemKNN, UserKNN, ease_weights
 from llmrec.probing import RidgeRecommender
 from llmrec.profiles import ProfileRecommender
@@ -35,16 +35,17 @@ def dataset(n_users, n_items, seed=0):
     return Dataset(frame, items, pd.RangeIndex(n_users, name="user_id"))
 
 
-WIDE, TALL = dataset(12, 50), dataset(90, 14)  # the hybrid inverts the side of people and features, or that of items
-LINEAR = [EASE(reg=5.), ItemKNN(k=5), RidgeRecommender(Letters()), LanguageEASE(Letters(), reg=3.), Hybrid(Letters(), reg=3., people=2., taste_reg=2.)]
+WIDE, TALL = dataset(12, 50), dataset(90, 14)  # the hybrid inverts the side of users, or that of items
+LINEAR = [EASE(reg=5.), ItemKNN(k=5), RidgeRecommender(Letters()), Hybrid(Letters(), item_reg=3., n_neighbours=5)]
 EACH = pytest.mark.parametrize("model", LINEAR, ids=lambda model: type(model).__name__)
 EITHER = pytest.mark.parametrize("data", [WIDE, TALL], ids=["wide", "tall"])
 
 
-def unseen(model, k=3):
-    """The k best items that are not in the history, for everybody."""
+def unseen(model, k=3, liked=False):
+    """The k best items that are not in the history, for everybody; only such as somebody likes, if asked."""
     S = model.score_history(model.X_).astype("float64")
     S[model.X_.nonzero()] = -np.inf
+    if liked: S[:, model.X_.getnnz(axis=0) == 0] = -np.inf
     return np.argsort(-S, axis=1)[:, :k]
 
 
@@ -64,7 +65,7 @@ def test_base_and_shares_add_up_to_the_score(model, data):
 @EACH
 def test_shares_are_what_goes_with_the_like(model):
     model.fit(WIDE)
-    h, items = model.X_[[2]], unseen(model)[[2]]
+    h, items = model.X_[[2]], unseen(model, liked=True)[[2]]  # without likes, the hybrid's volume hangs on the whole history
     values = like_values(model, h, items)[1][0]
     game = like_game(model, h, int(items[0, 0]))
     assert np.allclose(values[:, 0], leave_one_out(game, h.nnz), rtol=1e-3, atol=1e-5)
@@ -72,10 +73,19 @@ def test_shares_are_what_goes_with_the_like(model):
 
 @EITHER
 def test_the_hybrid_is_read_as_it_answers(data):
-    model = Hybrid(Letters(), reg=3., people=2., taste_reg=2.).fit(data)
-    films = np.arange(10)
+    model = Hybrid(Letters(), item_reg=3., n_neighbours=5).fit(data)
+    films = np.flatnonzero(model.liked_)[:10]
     for asked, read in zip(probe_weights(model, films, films), hybrid_weights(model, films, films)):
-        assert np.allclose(asked, read, atol=2e-6)
+        assert np.allclose(asked, read, atol=3e-6)
+
+
+@EITHER
+def test_what_comes_through_people_is_the_score_without_the_prior(data):
+    model, without = (Hybrid(Letters(), item_reg=3., n_neighbours=5, prior=prior).fit(data) for prior in (.8, 0))
+    items = unseen(model, liked=True)[:, 0]
+    some = model.X_.getnnz(axis=1) > 0
+    people, expected = feature_values(model, model.X_, items).people, without.score_history(model.X_)[np.arange(len(items)), items]
+    assert some.sum() > 10 and np.allclose(people[some], expected[some], atol=1e-5)
 
 
 def test_shares_equal_linear_shap_with_the_same_background():
@@ -110,10 +120,10 @@ def test_features_add_up_to_score_less_base(model, data):
 
 
 def test_features_need_a_linear_model_and_a_film_outside_the_history():
-    model = Hybrid(Letters(), reg=3.).fit(WIDE)
+    model = Hybrid(Letters(), item_reg=3.).fit(WIDE)
     with pytest.raises(ValueError, match="in its history"):
         feature_values(model, model.X_[[0]], model.X_[[0]].indices[:1])
-    with pytest.raises(TypeError, match="EASE is not linear in features"):
+    with pytest.raises(TypeError, match="EASE does not score by features"):
         feature_weights(EASE().fit(WIDE), WIDE.matrix()[[0]], np.array([0]))
     assert (feature_names(Hybrid(Letters(), genres=0, year=0).fit(WIDE)) == "text").all()
 
@@ -142,7 +152,7 @@ def test_lime_finds_a_sum_and_says_when_there_is_none():
         lime_values(lambda masks: masks.sum(axis=1), 0)
 
 
-@pytest.mark.parametrize("model", [*LINEAR[2:], ProfileRecommender(Letters())], ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("model", [LINEAR[2], ProfileRecommender(Letters())], ids=lambda model: type(model).__name__)
 def test_text_score_of_the_own_text_is_the_score_and_of_another_that_of_the_changed_vector(model):
     from llmrec.preprocessing import item_text
 
@@ -152,6 +162,11 @@ def test_text_score_of_the_own_text_is_the_score_and_of_another_that_of_the_chan
     assert np.allclose(read([texts[item]]), model.score_history(model.X_[[0]])[0, item], atol=1e-5)
     words, game = word_game(read, texts[item])
     assert words == texts[item].split() and np.allclose(game(np.ones((1, len(words)), bool)), read([texts[item]]))
+
+
+def test_the_words_of_an_item_are_no_sum_in_the_hybrid():
+    with pytest.raises(TypeError, match="give a RidgeRecommender or ProfileRecommender"):
+        text_score(LINEAR[3].fit(WIDE), 0, 1)
 
 
 def test_a_text_without_words_is_refused():
@@ -232,7 +247,7 @@ def test_titles_are_escaped_in_html_and_in_plots():
 
 
 def test_explain_on_a_fitted_hybrid():
-    model = Hybrid(Letters(), reg=3.).fit(WIDE)
+    model = Hybrid(Letters(), item_reg=3.).fit(WIDE)
     item = int(unseen(model)[3, 0])
     why = explain(model, 3, item)
     assert np.isclose(why.base + why.likes.value.sum(), why.score, atol=1e-6) and np.isclose(why.features.sum(), why.score, atol=1e-5)

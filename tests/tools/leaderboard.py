@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from llmrec.data import load_movielens, make_dataset, write_whole
 from llmrec.evaluation import peak_memory
-from llmrec.hybrids import Hybrid, LanguageEASE
+from llmrec.hybrids import Hybrid
 from llmrec.judging import plot_judgements
 from llmrec.leaderboard import BASELINES, in_own_process, make_board
 from llmrec.probing import RidgeRecommender
@@ -23,7 +23,6 @@ from tests.tools.notebooks import ROOT
 FOLDER = ROOT / "data/leaderboard"
 
 
-MIXED = [{"half_life": [5, 20, None], "language": [30, 100, 300]}, {"half_life": [2.5]}]
 LANGUAGE = {  # name -> model, grid; "language" hears words, "hybrid" words and other people, the rest other people alone
     "language: profile": (ProfileRecommender(), [{"profile": ["attention"], "half_life": [None, 5, 20], "temperature": [.05, .1]},
                                                  {"profile": ["mean"], "half_life": [None, 5, 20]}, {"profile": ["interests"]}]),
@@ -31,11 +30,11 @@ LANGUAGE = {  # name -> model, grid; "language" hears words, "hybrid" words and 
     "language: two towers": (TwoTower(), [{"temperature": [.05, .1, .2]}, {"hidden": [(256,)], "lr": [.001], "temperature": [.05, .1, .2]}]),
     "hybrid: MappedFactors": (MappedFactors(), [{"map_reg": [10, 30, 100]}, {"reg": [10], "alpha": [1, 5]}]),
     "hybrid: SASRec": (SASRec(), {"items": ["both", "ids", "language"]}),
-    "hybrid: LanguageEASE": (LanguageEASE(), MIXED),
-    "hybrid: Hybrid": (Hybrid(), MIXED),
+    "hybrid: without language": (Hybrid(prior=0), {"item_reg": [75, 150, 300], "half_life": [5, 20, None]}),
+    "hybrid: Hybrid": (Hybrid(), [{"prior": [.4, .8, 1.2], "half_life": [5, 20, None]}, {"item_reg": [300]}]),
 }
 MODELS = BASELINES | LANGUAGE
-COLD = ["random", "popularity", "TF-IDF", "language: profile", "language: ridge", "language: two towers", "hybrid: MappedFactors", "hybrid: LanguageEASE", "hybrid: Hybrid"]  # what can score films without likes
+COLD = ["random", "popularity", "TF-IDF", "language: profile", "language: ridge", "language: two towers", "hybrid: MappedFactors", "hybrid: Hybrid"]  # what can score films without likes
 TIMES = (1, 2, 4, 8)
 
 
