@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ridge_map', 'year_steps', 'scale_block', 'item_features', 'unchanged_on_error', 'check_amount', 'check_reader',
-           'read_vectors', 'RidgeRecommender', 'item_similarity']
+           'check_vectors', 'RidgeRecommender', 'item_similarity']
 
 # %% ../nbs/08b_probing.ipynb #f608285c
 from contextlib import contextmanager
@@ -101,7 +101,7 @@ def check_reader(
     if model.encoder is not None and (isinstance(model.encoder, type) or not hasattr(model.encoder, method)):
         raise TypeError(f"encoder: got {model.encoder!r}; give a transformer of texts to vectors, such as TextEncoder()")
 
-def read_vectors(
+def check_vectors(
     V,                  # what an encoder gave
     texts:list,         # n str, what it was given
 )->np.ndarray:          # (n, d) float32; zeros for a blank text, and for a row of NaN, by which an encoder says that it could not read one
@@ -139,7 +139,7 @@ class RidgeRecommender(Recommender):
             if not likes.nnz: raise ValueError("train: holds no like to learn from; likes are ratings of at least 4")
             texts, warm = item_text(train.items, self.template), likes.getnnz(axis=0) > 0
             encoder = TextEncoder() if self.encoder is None else clone(self.encoder)
-            F = item_features(train.items, read_vectors(encoder.fit_transform(texts), texts), warm, self.genres, self.year)
+            F = item_features(train.items, check_vectors(encoder.fit_transform(texts), texts), warm, self.genres, self.year)
             self.F_, self.P_, self.known_ = F.astype("float32"), ridge_map(F, warm, self.reg).astype("float32"), F.any(axis=1)
             self.average_ = ((likes.T @ np.ones(train.n_users)) @ F / np.count_nonzero(likes.getnnz(axis=1))).astype("float32")
         return self
