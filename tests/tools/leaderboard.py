@@ -24,8 +24,8 @@ FOLDER = ROOT / "data/leaderboard"
 
 
 LANGUAGE = {  # name -> model, grid; "language" hears words, "hybrid" words and other people, the rest other people alone
-    "language: profile": (ProfileRecommender(), [{"profile": ["attention"], "half_life": [None, 5, 20], "temperature": [.05, .1]},
-                                                 {"profile": ["mean"], "half_life": [None, 5, 20]}, {"profile": ["interests"]}]),
+    "language: profile": (ProfileRecommender(), [{"profile": ["attention"], "half_life": [None, 5, 20], "temperature": [.1, .2]}, {"profile": ["attention"], "temperature": [.5]},
+                                                 {"profile": ["mean"], "half_life": [None, 20]}, {"profile": ["interests"]}]),
     "language: ridge": (RidgeRecommender(), [{"reg": [25, 75, 225], "shared": [0, .5, 2]}, {"genres": [.8]}]),
     "language: two towers": (TwoTower(), [{"temperature": [.05, .1, .2]}, {"hidden": [(256,)], "lr": [.001], "temperature": [.05, .1, .2]}]),
     "hybrid: MappedFactors": (MappedFactors(), [{"map_reg": [10, 30, 100]}, {"reg": [10], "alpha": [1, 5]}]),
