@@ -351,11 +351,14 @@ def load_interactions(
     path:str|Path,             # .csv or .parquet with columns user_id, item_id, rating?, timestamp?, event?
     items:str|Path|None=None,  # .csv or .parquet with item_id, title?, genres?, year?, description?; None: taken from `path`
     columns:dict={},           # their column name -> ours, in `path`
-    limits:Limits=Limits(),    # how much each file may hold
+    max_rows:int=Limits.max_rows,    # rows that a file may hold
+    max_bytes:int=Limits.max_bytes,  # bytes that a file may hold when it is unpacked
+    max_ratio:int=Limits.max_ratio,  # bytes that it may unpack to for each of its own
 )->Dataset:                    # checked; its notes say what was mended
     """Read anyone's interactions, and items if there are any, from CSV or Parquet.
 
     Raises `FileNotFoundError` for a missing file and `ValueError` naming the limit, or the column, the first bad rows and the remedy."""
+    limits = Limits(max_rows, max_bytes, max_ratio)
     tables = [read_table(path, columns, limits)] + ([read_table(items, limits=limits)] if items is not None else [])
     data = make_dataset(*(frame for frame, _ in tables))
     return Dataset(data.interactions, data.items, data.users, (*(n for _, notes in tables for n in notes), *data.notes))
@@ -427,7 +430,9 @@ def read_films(
 def load_movielens(
     version:str="2016-small",  # "2016-small" (packaged, offline), "latest-small", "100k", "1m", "25m" or "32m"
     path:str|Path|None=None,   # folder or zip of the publisher's files; None: the packaged file, or a download
-    limits:Limits=Limits(),    # how much each file may hold
+    max_rows:int=Limits.max_rows,    # rows that a file may hold
+    max_bytes:int=Limits.max_bytes,  # bytes that a file may hold when it is unpacked
+    max_ratio:int=Limits.max_ratio,  # bytes that it may unpack to for each of its own
 )->Dataset:                    # all films of the release, rated or not (the packaged file holds only the 9,066 rated ones)
     """MovieLens: real ratings of films, 671 users in the packaged release, 200,948 in the largest.
 
@@ -437,6 +442,7 @@ def load_movielens(
         raise ValueError(f"version: got {version!r}; give one of 2016-small, {', '.join(RELEASES)}")
     if version == "2016-small" and path is None:
         return make_dataset(read_movielens().rename(columns={"userId": "user_id", "movieId": "item_id"}).drop(columns="rownames"))
+    limits = Limits(max_rows, max_bytes, max_ratio)
     path = Path(path or fetch(f"https://files.grouplens.org/datasets/movielens/ml-{version}.zip", RELEASES[version]))
     (ratings, notes), (films, more) = read_ratings(path, version, limits), read_films(path, version, limits)
     data = make_dataset(ratings, films)
@@ -444,11 +450,13 @@ def load_movielens(
 
 # %% ../nbs/01_data.ipynb #02e4f773
 def load_tags(
-    path:str|Path,   # folder or zip of a release that has tags.csv
-    limits:Limits=Limits(),  # how much the file may hold
+    path:str|Path,                   # folder or zip of a release that has tags.csv
+    max_rows:int=Limits.max_rows,    # rows that the file may hold
+    max_bytes:int=Limits.max_bytes,  # bytes that the file may hold when it is unpacked
+    max_ratio:int=Limits.max_ratio,  # bytes that it may unpack to for each of its own
 )->pd.DataFrame:     # user_id, item_id, tag (text, trimmed), timestamp; one row for each time a tag was given
     "The tags that people gave to films; raises `ValueError` naming the column and the first bad rows."
-    path, columns = Path(path), ["userId", "movieId", "tag", "timestamp"]
+    path, columns, limits = Path(path), ["userId", "movieId", "tag", "timestamp"], Limits(max_rows, max_bytes, max_ratio)
     frame, _ = read_csv(path / "tags.csv", read_member(path, "tags.csv", limits), limits=limits)
     check_columns(frame, columns, f"path: {path / 'tags.csv'}")
     return pd.DataFrame(dict(user_id=check_ids(frame.userId, "userId"), item_id=check_ids(frame.movieId, "movieId"),

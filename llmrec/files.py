@@ -175,7 +175,7 @@ def text_bytes(
     if pa.types.is_dictionary(values.type):
         return pc.sum(pc.take(pc.binary_length(values.dictionary), values.indices)).as_py() or 0
     if not pa.types.is_nested(values.type): return values.nbytes
-    parts = values.flatten()
+    parts = [values.keys, values.items] if pa.types.is_map(values.type) else values.flatten()
     return sum(map(text_bytes, [parts] if isinstance(parts, pa.Array) else parts))
 
 # %% ../nbs/00_files.ipynb #033a9a4e

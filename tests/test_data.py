@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from llmrec.data import RELEASES, Dataset, Limits, load_interactions, load_movielens, load_tags, make_dataset, movielens_path, read_movielens, split_year
+from llmrec.data import RELEASES, Dataset, load_interactions, load_movielens, load_tags, make_dataset, movielens_path, read_movielens, split_year
 
 
 @pytest.fixture
@@ -146,15 +146,21 @@ def test_genres_may_be_lists_of_texts(backend, tmp_path):
 
 
 def test_loaders_refuse_what_exceeds_the_limits(load, tmp_path):
-    text, small = "user_id,item_id\n1,2\n1,3\n1,4\n", Limits(max_rows=3)
-    assert "max_rows: " in refusal(lambda: load(text, limits=small)) and load(text, limits=Limits(max_rows=4)).n_items == 3
-    assert "items.csv holds at least 4 rows" in refusal(lambda: load("user_id,item_id\n1,2\n", "item_id\n2\n3\n4\n", limits=small))
+    text, small = "user_id,item_id\n1,2\n1,3\n1,4\n", dict(max_rows=3)
+    assert "max_rows: " in refusal(lambda: load(text, **small)) and load(text, max_rows=4).n_items == 3
+    assert "items.csv holds at least 4 rows" in refusal(lambda: load("user_id,item_id\n1,2\n", "item_id\n2\n3\n4\n", **small))
     many = "userId,movieId,rating,timestamp\n" + "1,20,5,9\n" * 3
     for as_zip in (False, True):
         path = publish(tmp_path, "25m", as_zip, ratings_csv=many)
-        assert "ratings.csv holds at least 4 rows, more than 3; if you trust it, raise max_rows" in refusal(lambda: load_movielens("25m", path, limits=small))
+        assert "ratings.csv holds at least 4 rows, more than 3; if you trust it, raise max_rows" in refusal(lambda: load_movielens("25m", path, **small))
     (tmp_path / "tags.csv").write_text("userId,movieId,tag,timestamp\n" + "2,20,x,9\n" * 3)
-    assert "tags.csv holds at least 4 rows" in refusal(lambda: load_tags(tmp_path, limits=small))
+    assert "tags.csv holds at least 4 rows" in refusal(lambda: load_tags(tmp_path, **small))
+    for call in (load_interactions, lambda path, **limits: load_movielens("25m", path, **limits), load_tags):
+        for name, part in (("max_bytes", "holds at least"), ("max_ratio", "got 0"), ("max_rows", "got -1")):
+            value = {"got 0": 0, "got -1": -1}.get(part, 1)
+            path = tmp_path / "ratings.csv" if call is load_interactions else tmp_path if call is load_tags else tmp_path / "ml"
+            message = refusal(lambda: call(path, **{name: value}))
+            assert message.startswith(f"{name}: ") and part in message, message
 
 
 def test_what_is_no_table_is_refused():
