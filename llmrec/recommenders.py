@@ -232,7 +232,7 @@ def load_recommender(
 )->Recommender:      # fitted
     "Read a fitted model; raises `ValueError` if the file is damaged or is not a saved model."
     try:
-        with np.load(path, allow_pickle=False) as file: parts = dict(file)
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file: parts = dict(file)
         header = json.loads(str(parts["header"]))
         *tables, users = (pd.read_parquet(io.BytesIO(parts[name].tobytes())) for name in ("interactions", "items", "users"))
         learned = {name: parts[name] if parts[name].ndim else parts[name].item() for name in header["learned"]}
