@@ -205,7 +205,9 @@ def as_bytes(
     "What a fitted model holds, as an array."
     if not isinstance(value, pd.DataFrame) and not issparse(value): return np.asarray(value)
     buffer = io.BytesIO()
-    value.to_parquet(buffer) if isinstance(value, pd.DataFrame) else save_npz(buffer, csr_matrix(value), compressed=False)
+    try: value.to_parquet(buffer) if isinstance(value, pd.DataFrame) else save_npz(buffer, csr_matrix(value), compressed=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"train: a column of its tables cannot be saved: {str(error)[:200]}; make it all numbers or all text, or drop it") from None
     return np.frombuffer(buffer.getvalue(), dtype="uint8")
 
 def save(
@@ -230,7 +232,7 @@ def load_recommender(
 )->Recommender:      # fitted
     "Read a fitted model; raises `ValueError` if the file is damaged or is not a saved model."
     try:
-        with np.load(path, allow_pickle=False) as file: parts = dict(file)
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file: parts = dict(file)
         header = json.loads(str(parts["header"]))
         *tables, users = (pd.read_parquet(io.BytesIO(parts[name].tobytes())) for name in ("interactions", "items", "users"))
         learned = {name: parts[name] if parts[name].ndim else parts[name].item() for name in header["learned"]}

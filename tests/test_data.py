@@ -110,6 +110,59 @@ def test_a_faulty_frame_is_refused(columns, parts):
     assert [part for part in parts if part not in message] == [], message
 
 
+@pytest.mark.parametrize("cells, part", [
+    ([["Ran", "Chaos"], None], "row 1: \"['Ran', 'Chaos']\""), ([None, {"en": "Ran"}], "row 2: \"{'en': 'Ran'}\""), ([b"Ran", None], "row 1: \"b'Ran'\""), ([[1952], None], "row 1: '[1952]'"),
+    ([[], "x"], "row 1: '[]'"), ([[["Ran"]], None], "row 1"), ([{"Ran"}, None], "row 1"),
+])
+@pytest.mark.parametrize("column", ["title", "genres", "year", "description"])
+def test_cells_that_hold_lists_records_or_bytes_are_refused(column, cells, part, tmp_path):
+    if column == "genres" and (cells[0] == [] or isinstance(cells[0], list) and isinstance(cells[0][0], str)):
+        return
+    frame = table().assign(**{column: pd.Series(cells, dtype=object)})
+    messages = [refusal(lambda: make_dataset(frame)), refusal(lambda: make_dataset(table(), frame.drop(columns="user_id").replace({"item_id": {9: 3}})))]
+    if not isinstance(cells[0], set) and cells[1] != "x":
+        frame.to_parquet(tmp_path / "a.parquet")
+        messages += [refusal(lambda: load_interactions(tmp_path / "a.parquet")), refusal(lambda: make_dataset(pd.read_parquet(tmp_path / "a.parquet", dtype_backend="pyarrow")))]
+    for message in messages:
+        assert message.startswith(f"column {column!r}: 1 of 2 rows hold lists, records or bytes"), message
+    assert part in messages[0]
+
+
+@pytest.mark.parametrize("column", ["user_id", "item_id", "event"])
+def test_ids_and_events_that_are_lists_are_refused(column):
+    assert f"column {column!r}: 1 of 2 rows hold lists" in refusal(lambda: make_dataset(table(**{column: pd.Series(["a", ["b"]], dtype=object)})))
+
+
+@pytest.mark.parametrize("backend", ["numpy_nullable", "pyarrow"])
+def test_genres_may_be_lists_of_texts(backend, tmp_path):
+    genres = pd.Series([["Drama", "War"], []], dtype=object)
+    assert make_dataset(table(genres=genres)).items.genres.tolist() == ["Drama|War", ""]
+    assert make_dataset(table(), pd.DataFrame({"item_id": [3, 4, 5], "genres": [("Drama",), np.array(["War", "Drama"]), None]})).items.genres.tolist() == ["Drama", "War|Drama", ""]
+    table(genres=genres, mood=pd.Series([{"good": True}, None], dtype=object)).to_parquet(tmp_path / "a.parquet")
+    data = load_interactions(tmp_path / "a.parquet")
+    assert data.items.genres.tolist() == ["Drama|War", ""] and count(data, "without genres") == 1 and count(data, "not used: 'mood'") == 1
+    assert make_dataset(pd.read_parquet(tmp_path / "a.parquet", dtype_backend=backend)).items.genres.tolist() == ["Drama|War", ""]
+    assert "column 'genres': 1 of 2 rows hold lists" in refusal(lambda: make_dataset(table(genres=pd.Series([["Drama", None], "War"], dtype=object))))
+
+
+def test_loaders_refuse_what_exceeds_the_limits(load, tmp_path):
+    text, small = "user_id,item_id\n1,2\n1,3\n1,4\n", dict(max_rows=3)
+    assert "max_rows: " in refusal(lambda: load(text, **small)) and load(text, max_rows=4).n_items == 3
+    assert "items.csv holds at least 4 rows" in refusal(lambda: load("user_id,item_id\n1,2\n", "item_id\n2\n3\n4\n", **small))
+    many = "userId,movieId,rating,timestamp\n" + "1,20,5,9\n" * 3
+    for as_zip in (False, True):
+        path = publish(tmp_path, "25m", as_zip, ratings_csv=many)
+        assert "ratings.csv holds at least 4 rows, more than 3; if you trust it, raise max_rows" in refusal(lambda: load_movielens("25m", path, **small))
+    (tmp_path / "tags.csv").write_text("userId,movieId,tag,timestamp\n" + "2,20,x,9\n" * 3)
+    assert "tags.csv holds at least 4 rows" in refusal(lambda: load_tags(tmp_path, **small))
+    for call in (load_interactions, lambda path, **limits: load_movielens("25m", path, **limits), load_tags):
+        for name, part in (("max_bytes", "holds at least"), ("max_ratio", "got 0"), ("max_rows", "got -1")):
+            value = {"got 0": 0, "got -1": -1}.get(part, 1)
+            path = tmp_path / "ratings.csv" if call is load_interactions else tmp_path if call is load_tags else tmp_path / "ml"
+            message = refusal(lambda: call(path, **{name: value}))
+            assert message.startswith(f"{name}: ") and part in message, message
+
+
 def test_what_is_no_table_is_refused():
     assert "interactions" in refusal(lambda: make_dataset([(1, 2)]))
     assert "items" in refusal(lambda: make_dataset(table(), "items.csv"))

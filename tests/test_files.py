@@ -3,16 +3,20 @@ import errno
 import hashlib
 import http.server
 import io
+import signal
 import stat
+import subprocess
+import sys
 import threading
 import zipfile
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from llmrec import files
-from llmrec.files import fetch, read_csv, read_member, read_table, split_rows, write_whole
+from llmrec.files import Limits, fetch, read_csv, read_member, read_table, split_rows, write_whole
 
 RATINGS = b"userId,movieId,rating,timestamp\n" + b"1,2,3.5,978300760\n" * 50
 
@@ -118,10 +122,20 @@ def test_a_zip_that_leads_out_of_its_folder_is_refused(entry, tmp_path):
     assert "leads out of its folder" in message and str(path) in message and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_zip_that_grows_too_large_is_refused(tmp_path, monkeypatch):
-    path = write_zip(tmp_path / "a.zip", {"ratings.csv": b"\0" * 2_000_000})
-    monkeypatch.setattr(files, "LARGEST", 1_000_000)
-    assert path.stat().st_size < 3_000 and "would grow to 2,000,000 bytes, more than 1,000,000" in refusal(lambda: read_member(path, "ratings.csv"))
+def test_a_zip_that_grows_too_large_is_refused(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"ratings.csv": b"1,2\n" * 500_000, "other.csv": b"\0" * 40_000_000})
+    assert len(read_member(path, "ratings.csv")) == 2_000_000, "what is not read may be as large as it likes"
+    for limits, part in ((Limits(max_bytes=1_000_000), "max_bytes: .*ratings.csv holds at least 2,000,000 bytes, more than 1,000,000; if you trust it, raise max_bytes"),
+                         (Limits(max_rows=499_999), "max_rows: .*ratings.csv holds at least 500,000 rows, more than 499,999; if you trust it, raise max_rows")):
+        with pytest.raises(ValueError, match=part):
+            read_member(path, "ratings.csv", limits)
+    assert "raise max_ratio" in refusal(lambda: read_member(path, "other.csv")) and len(read_member(path, "other.csv", Limits(max_ratio=10_000))) == 40_000_000
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_packed_by_another_method_is_refused(method, tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"ratings.csv": RATINGS}, compress_type=method)
+    assert f"by method {method}" in refusal(lambda: read_member(path, "ratings.csv"))
 
 
 def test_a_member_longer_or_shorter_than_it_says_is_refused(tmp_path):
@@ -153,6 +167,127 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         write_whole(tmp_path / "a" / "b", b"new")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"] and (tmp_path / "a" / "b").read_bytes() == b"old"
+
+
+WRITE = """
+import resource, signal, sys
+from llmrec.files import write_whole
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+if sys.argv[2] == "killed": signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+write_whole(sys.argv[1], bytes(1_000_000))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="this system cannot stop a process in the middle of a write")
+@pytest.mark.parametrize("how", ["killed", "failed"])
+def test_the_old_file_is_whole_when_the_write_breaks_off(how, tmp_path):
+    """The system lets a process write 100,000 bytes of a million, and kills it or fails the write there."""
+    path = tmp_path / "b"
+    path.write_bytes(b"old")
+    ended = subprocess.run([sys.executable, "-c", WRITE, path, how], capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGXFSZ if how == "killed" else "File too large" in ended.stderr, ended
+    assert path.read_bytes() == b"old" and (how == "killed" or list(tmp_path.iterdir()) == [path])
+
+
+def test_who_has_the_old_file_open_goes_on_reading_it(tmp_path):
+    write_whole(tmp_path / "b", b"old" * 100_000)
+    with open(tmp_path / "b", "rb") as held:
+        write_whole(tmp_path / "b", b"new" * 100_000)
+        assert held.read() == b"old" * 100_000 and (tmp_path / "b").read_bytes() == b"new" * 100_000
+
+
+# Bombs
+
+def dictionary(text, n):
+    """A column of the same text n times, which stores it once."""
+    return pa.DictionaryArray.from_arrays(pa.array([0] * n, "int32"), pa.array([text]))
+
+
+def plain(n):
+    """The two columns that every table has, with n rows."""
+    return {"user_id": pa.repeat(1, n), "item_id": pa.repeat(2, n)}
+
+
+def delta(path, n, text):
+    """Texts that differ in their ends only, each stored as what differs."""
+    table = pa.table(plain(n) | {"title": [f"{text}{i}" for i in range(n)]})
+    pq.write_table(table, path, use_dictionary=False, column_encoding={"user_id": "PLAIN", "item_id": "PLAIN", "title": "DELTA_BYTE_ARRAY"})
+
+
+BOMBS = {
+    "rows.parquet": (lambda path: pq.write_table(pa.table(plain(60_000_000)), path), "max_rows"),
+    "numbers.parquet": (lambda path: pq.write_table(pa.table(plain(40_000_000)), path), "max_ratio"),
+    "texts.parquet": (lambda path: pq.write_table(pa.table(plain(4_000) | {"title": dictionary("x" * 10**6, 4_000)}), path, store_schema=False), "max_bytes"),
+    "lists.parquet": (lambda path: pq.write_table(pa.table(plain(1) | {"genres": pa.ListArray.from_arrays([0, 4_000], dictionary("x" * 10**6, 4_000))}), path, store_schema=False), "max_bytes"),
+    "records.parquet": (lambda path: pq.write_table(pa.table(plain(400_000) | {"mood": pa.StructArray.from_arrays([pa.repeat(True, 400_000)], ["good"])}), path), "max_ratio"),
+    "numbers of a list.parquet": (lambda path: pq.write_table(pa.table(plain(1) | {"mood": pa.ListArray.from_arrays([0, 10**7], pa.repeat(1, 10**7))}), path), "max_ratio"),
+    "pages.parquet": (lambda path: pq.write_table(pa.table(plain(20) | {"title": ["x" * 10**6] * 20}), path, use_dictionary=False, compression="zstd"), "max_ratio"),
+    "differences.parquet": (lambda path: delta(path, 500, "x" * 10**5), "max_ratio"),
+}
+MEASURE = """
+import resource, sys
+from llmrec.files import read_table
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in sys.argv[1:]:
+    before = peak()
+    try: said = len(read_table(path)[0])
+    except ValueError as error: said = error
+    print(peak() - before, said, sep="\\t")
+"""
+
+
+def test_bombs_are_refused_before_they_take_memory(tmp_path):
+    """Each would take hundreds of megabytes or more; the reader may take 300 for all of them together."""
+    for name, (write, _) in BOMBS.items():
+        write(tmp_path / name)
+        assert (tmp_path / name).stat().st_size < 700_000, name
+    ended = subprocess.run([sys.executable, "-c", MEASURE, *(tmp_path / name for name in BOMBS)], capture_output=True, text=True)
+    lines = [line.split("\t") for line in ended.stdout.splitlines()]
+    assert len(lines) == len(BOMBS), ended
+    for (name, (_, setting)), (_, said) in zip(BOMBS.items(), lines):
+        assert said.startswith(f"{setting}: ") and name in said and said.endswith(f"raise {setting}"), (name, said)
+    assert sum(int(kilobytes) for kilobytes, _ in lines) < 300_000 * (1 if sys.platform == "linux" else 1024), lines
+
+
+def test_a_trusted_file_is_read_with_higher_limits(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(plain(100) | {"title": dictionary("x" * 10**6, 100)}), path, store_schema=False)
+    assert "raise max_ratio" in refusal(lambda: read_table(path))
+    assert read_table(path, limits=Limits(max_ratio=10**4))[0].title.str.len().tolist() == [10**6] * 100
+    assert "raise max_rows" in refusal(lambda: read_table(path, limits=Limits(max_rows=99)))
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a,b\n" + b"1,2\n" * 99)
+    assert len(read_table(path, limits=Limits(max_rows=100))[0]) == 99
+    for limits, setting in ((Limits(max_rows=98), "max_rows"), (Limits(max_bytes=399), "max_bytes")):
+        assert f"raise {setting}" in refusal(lambda: read_table(path, limits=limits))
+
+
+def test_wide_rows_and_endless_lines_are_refused():
+    assert "holds at least 125 rows, more than 100" in refusal(lambda: read_csv("a.csv", b"," * 999 + b"\n", limits=Limits(max_rows=100)))
+    assert "line of more than 1 MiB" in refusal(lambda: read_csv("a.csv", b"a\n" + b"1" * 2**21 + b"\n"))
+    assert len(read_csv("a.csv", b"a,b\n" + b"1,2\n" * 2**19)[0]) == 2**19
+
+
+@pytest.mark.parametrize("name", ["max_rows", "max_bytes", "max_ratio"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "5", None, float("nan")])
+def test_faulty_limits_are_refused(name, value):
+    assert f"{name}: got {value!r}; give a whole number of at least 1" in refusal(lambda: Limits(**{name: value}))
+
+
+def test_the_sizes_of_real_files_are_within_the_limits():
+    """MovieLens 32M is the largest release: a row of its ratings has fewer than 30 characters, in memory 32 bytes."""
+    for size in (30, 32):
+        assert Limits().check("ratings", rows=32_000_204, size=size * 32_000_204, packed=239 * 10**6) is None
+
+
+@pytest.mark.parametrize("column", [
+    pa.array(["a", None, "c"]), pa.array(["a", None, "c"]).dictionary_encode(), pa.array([["a", "b"], None, []]), pa.array([{"x": "a"}, None, {"x": None}]), pa.array([b"a", None, b""]),
+    pa.array([[["a"]], None, [[]]]), pa.array([[("k", "v")], None, []], pa.map_(pa.string(), pa.string())), pa.array([1.5, None, 2]), pa.array([True, None, False]), pa.nulls(3),
+    pa.array(["a", None, "c"], pa.large_string()), pa.array(["a", None, "c"], pa.string_view()), pa.array([b"ab", None, b"cd"], pa.binary(2)),
+], ids=lambda column: str(column.type)[:30])
+def test_every_kind_of_column_is_measured_and_read_as_it_is(column, tmp_path):
+    pq.write_table(pa.table({"x": column}), tmp_path / "a.parquet")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "a.parquet")[0], pq.read_table(tmp_path / "a.parquet").to_pandas())
 
 
 @pytest.fixture

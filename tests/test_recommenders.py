@@ -325,3 +325,21 @@ def test_candidates_are_scored_as_all_items_are(data):
     model, codes = Popularity().fit(data), np.array([[3, 1, -1], [0, 5, 2]])
     found, everything = model.score_candidates(data.users[:2], codes), model.score_items(data.users[:2])
     assert np.isneginf(found[0, 2]) and np.array_equal(found[0, :2], everything[0, [3, 1]]) and np.array_equal(found[1], everything[1, [0, 5, 2]])
+
+
+def test_a_column_that_cannot_be_saved_is_named(data, tmp_path):
+    mixed = Dataset(data.interactions.assign(mood=pd.Series([1, "glad"] * len(data.interactions), dtype=object)[:len(data.interactions)]), data.items, data.users)
+    with pytest.raises(ValueError, match="train: a column of its tables cannot be saved: .*mood.*drop it") as caught:
+        Popularity().fit(mixed).save(tmp_path / "a.model")
+    assert caught.value.__suppress_context__ and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("names", [str, int])
+def test_users_without_a_name_of_either_kind_come_back(names, data, tmp_path):
+    codes = {user: names(code) for code, user in enumerate(data.users)}
+    users = pd.Index(list(codes.values()))
+    renamed = Dataset(data.interactions.assign(user_id=data.interactions.user_id.map(codes).to_numpy()), data.items, users)
+    Popularity().fit(renamed).save(tmp_path / "a.model")
+    again = load_recommender(tmp_path / "a.model")
+    pd.testing.assert_index_equal(again.train_.users, users.rename("user_id"))
+    pd.testing.assert_frame_equal(again.recommend(users[:3], k=4), Popularity().fit(renamed).recommend(users[:3], k=4))
