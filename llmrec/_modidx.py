@@ -194,6 +194,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'llmrec.factors.als_step': ('factors.html#als_step', 'llmrec/factors.py'),
                                 'llmrec.factors.bpr_epoch': ('factors.html#bpr_epoch', 'llmrec/factors.py'),
                                 'llmrec.factors.bpr_step': ('factors.html#bpr_step', 'llmrec/factors.py'),
+                                'llmrec.factors.check_range': ('factors.html#check_range', 'llmrec/factors.py'),
                                 'llmrec.factors.multiply_rows': ('factors.html#multiply_rows', 'llmrec/factors.py'),
                                 'llmrec.factors.solve_rows': ('factors.html#solve_rows', 'llmrec/factors.py'),
                                 'llmrec.factors.sum_rows': ('factors.html#sum_rows', 'llmrec/factors.py')},

@@ -16,6 +16,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.validation import check_is_fitted
 
 from .data import Dataset
+from .factors import check_range
 from .recommenders import Recommender, mask_unliked
 
 # %% ../nbs/07a_ratings.ipynb #3ceb93fb
@@ -25,8 +26,7 @@ def rating_folds(
     rng=0,            # numpy Generator or seed
 ):                    # yields (Dataset of the other folds, DataFrame of the ratings held out)
     "Cut the ratings at random into equal parts, each of which is held out once; raises `ValueError` for fewer than two."
-    most = len(data.interactions)
-    if not (isinstance(n_folds, (int, np.integer)) and 2 <= n_folds <= most): raise ValueError(f"n_folds: got {n_folds}; give a whole number from 2 to {most:,}")
+    check_range("n_folds", n_folds, 2, len(data.interactions))
     seed = int(np.random.default_rng(rng).integers(2**31))
     for kept, held_out in KFold(n_folds, shuffle=True, random_state=seed).split(data.interactions):
         yield data.take(kept), data.interactions.iloc[held_out]
@@ -128,11 +128,8 @@ def check_settings(
     train:Dataset,    # what it is to learn from
 )->None:
     "Raise `ValueError` naming the parameter that `BiasedMF` cannot work with, or data without ratings."
-    for name, least in (("n_factors", 0), ("n_epochs", 1)):
-        value = getattr(model, name)
-        if not isinstance(value, (int, np.integer)) or value < least: raise ValueError(f"{name}: got {value!r}; give a whole number of at least {least}")
-    for name in ("reg", "lr"):
-        if not 0 < getattr(model, name) < np.inf: raise ValueError(f"{name}: got {getattr(model, name)}; give a number above 0")
+    for name, least, most in (("n_factors", 0, 10_000), ("n_epochs", 1, 10_000), ("reg", 1e-6, 1e6), ("lr", 1e-6, 1e6)):
+        check_range(name, getattr(model, name), least, most)
     if model.solver not in ("sgd", "als"): raise ValueError(f"solver: got {model.solver!r}; give 'sgd' or 'als'")
     if "rating" not in train.interactions or not len(train.interactions): raise ValueError("train: holds no ratings; give interactions with a column 'rating'")
 

@@ -1,4 +1,6 @@
 """PureSVD against NumPy, ALS against exact solutions and its closed form, BPR against finite differences."""
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,6 +89,15 @@ def test_the_gradient_of_a_row_is_zero_at_its_solution():
     V, u = model.V_.astype("float64"), model.fold_in(csr_matrix(X[:1], dtype="float32"))[0].astype("float64")
     slope = lambda u: np.array([(loss(X[:1], u + e, V, reg, alpha) - loss(X[:1], u - e, V, reg, alpha)) / (2 * h) for e in h * np.eye(4)])
     assert np.abs(slope(u)).max() < 1e-3 < np.abs(slope(u + .01)).max()
+
+
+@pytest.mark.parametrize("alpha", [.2, 1, 7])
+def test_the_system_of_a_row_has_eigenvalues_between_1_and_alpha(alpha):
+    """As the lesson says, so that conjugate gradients need few steps; between alpha and 1 where alpha is the smaller."""
+    V, likes = np.random.default_rng(0).normal(size=(50, 6)), np.arange(0, 50, 4)
+    G = V.T @ V + .1 * np.eye(6)
+    found = np.linalg.eigvalsh(np.eye(len(likes)) + (alpha - 1) * V[likes] @ np.linalg.solve(G, V[likes].T))
+    assert min(1, alpha) - 1e-9 <= found.min() and found.max() <= max(1, alpha) + 1e-9
 
 
 @settings(deadline=None, max_examples=40)
@@ -262,10 +273,13 @@ def test_no_like_at_all(model):
 
 
 @pytest.mark.parametrize("model, name", [
-    (PureSVD(0), "n_factors"), (PureSVD(2.), "n_factors"), (PureSVD(30), "n_factors"), (ALS(0), "n_factors"), (ALS(reg=0), "reg"), (ALS(reg=np.nan), "reg"),
-    (ALS(alpha=-1), "alpha"), (ALS(n_iter=0), "n_iter"), (BPR(-2), "n_factors"), (BPR(reg=-1), "reg"), (BPR(lr=np.inf), "lr"), (BPR(n_epochs=.5), "n_epochs")])
+    (PureSVD(0), "n_factors"), (PureSVD(2.), "n_factors"), (PureSVD(30), "n_factors"), (PureSVD(True), "n_factors"), (PureSVD("a"), "n_factors"),
+    (ALS(0), "n_factors"), (ALS(True), "n_factors"), (ALS("a"), "n_factors"), (ALS(10**12), "n_factors"), (ALS(n_iter=0), "n_iter"), (ALS(n_iter=None), "n_iter"),
+    (ALS(reg=0), "reg"), (ALS(reg=np.nan), "reg"), (ALS(reg="a"), "reg"), (ALS(reg=True), "reg"), (ALS(reg=1e-300), "reg"), (ALS(reg=1e300), "reg"),
+    (ALS(alpha=-1), "alpha"), (ALS(alpha=None), "alpha"), (ALS(alpha=[1]), "alpha"),
+    (BPR(-2), "n_factors"), (BPR(reg=-1), "reg"), (BPR(reg="a"), "reg"), (BPR(lr=np.inf), "lr"), (BPR(lr="a"), "lr"), (BPR(n_epochs=.5), "n_epochs")])
 def test_parameters_out_of_range(model, name):
-    with pytest.raises(ValueError, match=f"{name}: got {getattr(model, name)}; give"):
+    with pytest.raises(ValueError, match=re.escape(f"{name}: got {getattr(model, name)!r}; give")):
         model.fit(dataset(some_likes()))
 
 

@@ -150,15 +150,17 @@ def test_nothing_learnt_is_as_large_as_users_times_items(movielens):
 
 
 @pytest.mark.parametrize("kind", QUICK)
-@pytest.mark.parametrize("wrong, message", [(dict(n_factors=0), "n_factors: got 0"), (dict(n_epochs=1.5), "n_epochs: got 1.5"), (dict(batch_size=0), "batch_size: got 0"),
-                                            (dict(lr=0), "lr: got 0; give a number above 0"), (dict(reg=-1), "reg: got -1"), (dict(reg=float("nan")), "reg: got nan")])
+@pytest.mark.parametrize("wrong, message", [
+    (dict(n_factors=0), "n_factors: got 0"), (dict(n_factors=True), "n_factors: got True"), (dict(n_factors="a"), "n_factors: got 'a'"), (dict(n_factors=10**12), "n_factors: got 1000000000000"),
+    (dict(n_epochs=1.5), "n_epochs: got 1.5"), (dict(batch_size=0), "batch_size: got 0"), (dict(lr=0), "lr: got 0; give a number from 1e-06 to 1,000,000"), (dict(lr="a"), "lr: got 'a'"),
+    (dict(reg=-1), "reg: got -1"), (dict(reg=float("nan")), "reg: got nan"), (dict(reg=None), "reg: got None"), (dict(reg=1e300), r"reg: got 1e\+300")])
 def test_wrong_parameters(kind, wrong, message):
     with pytest.raises(ValueError, match=message):
         kind(**wrong).fit(dataset(blocks))
 
 
 def test_wrong_parameters_of_one_model():
-    for model, message in ((LightGCN(n_layers=-1), "n_layers: got -1"), (NeuMF(n_unliked=0), "n_unliked: got 0")):
+    for model, message in ((LightGCN(n_layers=-1), "n_layers: got -1"), (LightGCN(n_layers=True), "n_layers: got True"), (NeuMF(n_unliked=0), "n_unliked: got 0"), (NeuMF(n_unliked="a"), "n_unliked: got 'a'")):
         with pytest.raises(ValueError, match=message):
             model.fit(dataset(blocks))
 

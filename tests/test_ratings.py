@@ -143,8 +143,9 @@ def test_folds_hold_every_rating_out_once(movielens):
         assert not set(train.interactions.index) & set(part.index)
         held_out += part.index.tolist()
     assert sorted(held_out) == movielens.interactions.index.tolist()
-    with pytest.raises(ValueError, match="n_folds: got 1"):
-        next(rating_folds(movielens, 1))
+    for wrong in (1, True, "a"):
+        with pytest.raises(ValueError, match=f"n_folds: got {wrong!r}; give a whole number from 2 to 100,004"):
+            next(rating_folds(movielens, wrong))
 
 
 def test_cross_validation_is_what_it_says():
@@ -161,8 +162,9 @@ def test_the_known_figure(movielens):
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (dict(n_factors=-1), "n_factors: got -1"), (dict(n_factors=1.5), "n_factors: got 1.5"), (dict(n_epochs=0), "n_epochs: got 0"),
-    (dict(reg=0), "reg: got 0; give a number above 0"), (dict(reg=float("nan")), "reg: got nan"), (dict(lr=-1), "lr: got -1"),
+    (dict(n_factors=-1), "n_factors: got -1"), (dict(n_factors=1.5), "n_factors: got 1.5"), (dict(n_factors=True), "n_factors: got True"), (dict(n_factors="a"), "n_factors: got 'a'"),
+    (dict(n_epochs=0), "n_epochs: got 0"), (dict(reg=0), "reg: got 0; give a number from 1e-06 to 1,000,000"), (dict(reg=float("nan")), "reg: got nan"), (dict(reg="a"), "reg: got 'a'"),
+    (dict(lr=-1), "lr: got -1"), (dict(lr=None), "lr: got None"), (dict(lr=True), "lr: got True"), (dict(solver=None), "solver: got None"),
     (dict(solver="adam"), "solver: got 'adam'; give 'sgd' or 'als'"), (dict(lr=50, n_epochs=40), "lr: got 50; steps of that length diverge")])
 def test_wrong_parameters(wrong, message):
     with pytest.raises(ValueError, match=message):
