@@ -65,9 +65,11 @@ class Projection(TransformerMixin, BaseEstimator):
     def transform(self,
         X,              # (n, d) float vectors
     )->np.ndarray:      # (n, n_components) float32, rows of length 1; zero for the mean itself
-        "Project vectors; those it was not fitted on, too."
+        "Project vectors; those it was not fitted on, too. Raises `ValueError` for vectors of another width."
         check_is_fitted(self)
-        return normalize((check_array(X, dtype="float64") - self.mean_) @ self.components_).astype("float32")
+        X = check_array(X, dtype="float64")
+        if X.shape[1] != len(self.mean_): raise ValueError(f"X: its vectors have {X.shape[1]} numbers, those of `fit` {len(self.mean_)}")
+        return normalize((X - self.mean_) @ self.components_).astype("float32")
 
 # %% ../nbs/08a_geometry.ipynb #0cf0fcaf
 class ProjectedEncoder(TransformerMixin, BaseEstimator):
