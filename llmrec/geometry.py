@@ -104,7 +104,7 @@ def keywords(
     word_vectors:np.ndarray,  # (n_words, d) float, rows of length 1, of the same encoder
     k:int=5,                  # words for each item, at most
     block:int=1024,           # items at a time; memory holds block x n_words cosines
-)->list[list[str]]:           # for each item the words nearest to it, nearest first, ties in the order of `words`
+)->list[list[str]]:           # for each item the words nearest to it, nearest first, ties as `top_k` breaks them
     "The words nearest to each vector; raises `ValueError` if there is not one vector for each word, or `k` is below 1."
     if len(words) != len(word_vectors): raise ValueError(f"words: got {len(words):,} words for {len(word_vectors):,} word_vectors; give one vector for each")
     best = [row for start in range(0, len(vectors), block) for row in top_k(vectors[start:start + block] @ word_vectors.T, k)]

@@ -131,7 +131,7 @@ def nearest(
     similarity:str="cosine",  # a key of `SIMILARITIES`
     block:int=1024,  # rows of U at a time; memory holds block x n_v scores
 )->tuple[np.ndarray,np.ndarray]:  # (n_u, k) float32 similarities, best first, and (n_u, k) int row numbers of V (-1: V has fewer than k rows)
-    "The exact k nearest rows of V, ties to the lower row; raises `ValueError` for NaN, unequal widths or an unknown similarity."
+    "The exact k nearest rows of V, ties as `top_k` breaks them; raises `ValueError` for NaN, unequal widths or an unknown similarity."
     if block < 1: raise ValueError(f"block: got {block}; give at least 1")
     prepare, found = choose(ROWS, similarity, "similarity"), []
     U, V, compare = prepare(U), prepare(V), minus_distance if similarity == "euclidean" else dots
