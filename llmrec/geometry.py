@@ -65,9 +65,11 @@ class Projection(TransformerMixin, BaseEstimator):
     def transform(self,
         X,              # (n, d) float vectors
     )->np.ndarray:      # (n, n_components) float32, rows of length 1; zero for the mean itself
-        "Project vectors; those it was not fitted on, too."
+        "Project vectors; those it was not fitted on, too. Raises `ValueError` for vectors of another width."
         check_is_fitted(self)
-        return normalize((check_array(X, dtype="float64") - self.mean_) @ self.components_).astype("float32")
+        X = check_array(X, dtype="float64")
+        if X.shape[1] != len(self.mean_): raise ValueError(f"X: its vectors have {X.shape[1]} numbers, those of `fit` {len(self.mean_)}")
+        return normalize((X - self.mean_) @ self.components_).astype("float32")
 
 # %% ../nbs/08a_geometry.ipynb #0cf0fcaf
 class ProjectedEncoder(TransformerMixin, BaseEstimator):
@@ -102,7 +104,7 @@ def keywords(
     word_vectors:np.ndarray,  # (n_words, d) float, rows of length 1, of the same encoder
     k:int=5,                  # words for each item, at most
     block:int=1024,           # items at a time; memory holds block x n_words cosines
-)->list[list[str]]:           # for each item the words nearest to it, nearest first, ties in the order of `words`
+)->list[list[str]]:           # for each item the words nearest to it, nearest first, ties as `top_k` breaks them
     "The words nearest to each vector; raises `ValueError` if there is not one vector for each word, or `k` is below 1."
     if len(words) != len(word_vectors): raise ValueError(f"words: got {len(words):,} words for {len(word_vectors):,} word_vectors; give one vector for each")
     best = [row for start in range(0, len(vectors), block) for row in top_k(vectors[start:start + block] @ word_vectors.T, k)]

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ALIASES', 'READ', 'Alias', 'sha256_of', 'find_alias', 'ModelFiles', 'local_model', 'download_model', 'find_model',
-           'choose_device', 'cpu_flags', 'choose_dtype', 'quiet', 'load_tokenizer', 'load_model']
+           'choose_device', 'cpu_flags', 'choose_dtype', 'quiet', 'load_tokenizer', 'load_model', 'after_fork']
 
 # %% ../nbs/07d_models.ipynb #f608285c
-import hashlib, os, re
+import hashlib, os, re, threading, warnings
 from contextlib import contextmanager
 from functools import lru_cache, partialmethod
 from importlib.util import find_spec
@@ -147,19 +147,21 @@ def choose_dtype(
     return "bfloat16" if fast else "float32"
 
 # %% ../nbs/07d_models.ipynb #6950c87d
+_QUIET = threading.RLock()      # what `quiet` changes belongs to all threads, so one at a time
+
 @contextmanager
 def quiet():
     "Keep the notes and progress bars of transformers off the screen. Errors still come through."
     from tqdm.auto import tqdm
     from transformers.utils import logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with patch.object(tqdm, "__init__", partialmethod(tqdm.__init__, disable=True)): yield     # the GGUF reader has a bar of its own
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars: logging.enable_progress_bar()
+    with _QUIET, patch.object(tqdm, "__init__", partialmethod(tqdm.__init__, disable=True)):    # the GGUF reader has a bar of its own
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try: yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars: logging.enable_progress_bar()
 
 @lru_cache(maxsize=2)
 def load_tokenizer(
@@ -193,3 +195,15 @@ def load_model(
     model = model.get_encoder() if two_halves else model
     model.config.use_cache = False
     return model.eval().to(device)
+
+# %% ../nbs/07d_models.ipynb #ef6dbb81
+_STARTED = os.getpid()      # the process that imported this module
+
+def after_fork(
+)->None:
+    "Have a forked process compute with one thread, with a warning: its parent's other threads are not there to help."
+    import torch
+    if os.getpid() == _STARTED or torch.get_num_threads() == 1: return
+    torch.set_num_threads(1)
+    warnings.warn("this process was forked from one that uses models, so it computes with one thread; "
+                  "start it with multiprocessing.get_context('spawn') to use more", stacklevel=6)

@@ -5,6 +5,9 @@
 # %% auto #0
 __all__ = ['POOLINGS', 'mean_pool', 'first_pool', 'last_pool', 'max_pool', 'weighted_pool', 'stop_before', 'hidden_states']
 
+# %% ../nbs/07e_pooling.ipynb #bcacc187
+from .models import after_fork
+
 # %% ../nbs/07e_pooling.ipynb #d807a28a
 def mean_pool(
     hidden,     # torch tensor (n, length, d), hidden states
@@ -54,11 +57,12 @@ def stop_before(
     model,      # a transformers model
     layer:int,  # 0 <= layer < the number of layers
 ):              # a handle; after its `remove()` the model runs through again
-    "Have a model raise `_Reached` with the hidden states that come to the layer above `layer`, or None if its layers stand in no list."
-    import torch
+    "Have a model raise `_Reached`, in this thread alone, with what comes to the layer above `layer`; None if its layers stand in no list."
+    import threading, torch
+    mine = threading.get_ident()
     def stop(module, args):
-        "Called by torch with what comes into a layer."
-        raise _Reached(args[0])
+        "Called by torch with what comes into a layer, whichever thread runs the model."
+        if threading.get_ident() == mine: raise _Reached(args[0])
     lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == model.config.num_hidden_layers)
     stack = next(lists, None)
     return stack and stack[layer].register_forward_pre_hook(stop)
@@ -80,6 +84,7 @@ def hidden_states(
     rows, last = [torch.tensor(i) for i in ids], layer in (-1, n_layers)
     tokens = pad_sequence(rows, batch_first=True).to(model.device)
     mask = pad_sequence([torch.ones_like(r) for r in rows], batch_first=True).to(model.device)
+    after_fork()
     hook = None if last else stop_before(model, layer)
     try:
         with torch.inference_mode(): out = model(input_ids=tokens, attention_mask=mask, output_hidden_states=not last)

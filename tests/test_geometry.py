@@ -99,6 +99,12 @@ def test_wrong_projections():
         Projection().fit(np.ones((1, 3)))
 
 
+@pytest.mark.parametrize("width", [1, 7, 9])
+def test_vectors_of_another_width_are_refused(width):
+    with pytest.raises(ValueError, match=f"X: its vectors have {width} numbers, those of `fit` 8"):
+        Projection("whiten", 3).fit(vectors()).transform(vectors(5, width))
+
+
 def test_projected_encoder():
     texts = ["abc", "aab", "ccd", "ed", "abe"]
     encoder = ProjectedEncoder(Letters(), "whiten", 2)

@@ -1,4 +1,7 @@
 """Every pooling against a loop and sentence-transformers, and every layer against what transformers gives."""
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -31,14 +34,14 @@ PEERS = {"mean": "mean", "cls": "cls", "last": "lasttoken", "max": "max", "weigh
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_each_pooling_equals_a_loop_over_unpadded_texts_and_the_peer(pooling, padded):
-    from sentence_transformers.models import Pooling
+    from sentence_transformers.sentence_transformer.modules import Pooling
     hidden, mask = padded
     ours = POOLINGS[pooling](hidden, mask)
     loop = [BY_HAND[pooling](h[:n]) for h, n in zip(hidden.numpy(), mask.sum(dim=1))]
     assert ours.dtype == torch.float32 and np.abs(ours.numpy() - loop).max() < 1e-6
     peer = Pooling(8, PEERS[pooling])({"token_embeddings": hidden.clone(), "attention_mask": mask})["sentence_embedding"]
-    assert np.abs(ours - peer).max() < 1e-6
-    assert np.abs(POOLINGS[pooling](hidden.half().clamp(-9, 9), mask) - ours).max() < 1e-2, "16 bits in, 32 bits out"
+    assert (ours - peer).abs().max() < 1e-6
+    assert (POOLINGS[pooling](hidden.half().clamp(-9, 9), mask) - ours).abs().max() < 1e-2, "16 bits in, 32 bits out"
 
 
 @settings(deadline=None, max_examples=30)
@@ -78,3 +81,17 @@ def test_layers_above_are_not_computed(save):
     assert calls == [0, 0, 1]
     hidden_states(model, [[2, 3]])
     assert calls == [0, 0, 1, 0, 1], "and the model runs through again"
+
+
+@pytest.mark.parametrize("family, make", (FAMILIES | ALBERT).items(), ids=[*FAMILIES, *ALBERT])
+def test_threads_that_read_other_layers_do_not_disturb_one_another(family, make, save):
+    model = load_model(find_model(save(make())), "cpu", "float32")
+    right = {layer: hidden_states(model, [[2, 3, 4]], layer)[0] for layer in (0, 1, 2, -1)}
+    for module in model.modules():      # a slow model, so that all threads are inside it at once
+        if isinstance(module, torch.nn.Embedding):
+            module.register_forward_hook(lambda *args: time.sleep(.002))
+    layers = list(right) * 12
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda layer: hidden_states(model, [[2, 3, 4]], layer)[0], layers))
+    wrong = [layer for layer, hidden in zip(layers, found) if not torch.equal(hidden, right[layer])]
+    assert not wrong, f"{len(wrong)} of {len(layers)} reads gave another layer"

@@ -1,5 +1,6 @@
 """Three similarities against scikit-learn and SciPy, the exact search against sorting everything, the index against the exact search."""
 import json
+import warnings
 
 import faiss
 import numpy as np
@@ -11,7 +12,8 @@ from sklearn.base import clone
 from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances
 from sklearn.preprocessing import normalize
 
-from llmrec.similarity import SIMILARITIES, ItemIndex, choose, cosine, euclidean, nearest, pearson, unit_rows
+from llmrec.metrics import tie_order
+from llmrec.similarity import SIMILARITIES, ItemIndex, check_factory, choose, cosine, euclidean, nearest, pearson, unit_rows
 
 NUMBERS = st.floats(-50, 50, width=32).map(lambda x: round(x, 2))
 SIGNS = st.sampled_from([-1, 1])    # rows of four have length 2, so their cosines are exact in float32 and often equal
@@ -93,8 +95,14 @@ def test_constant_vectors_that_rounding_would_give_a_direction():
 
 
 def test_very_short_and_very_long_vectors_have_directions():
-    U = np.array([[3e-30, 4e-30], [3e30, 4e30], [0, 0], [1e-40, 0]])
-    assert np.allclose(cosine(U, [[4, 3]]).ravel(), [.96, .96, 0, .8], atol=1e-6)
+    U = np.array([[3e-30, 4e-30], [3e30, 4e30], [0, 0], [1e-40, 0], [3e38, 3e38]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.allclose(cosine(U, [[4, 3]]).ravel(), [.96, .96, 0, .8, 1.4 / 2 ** .5], atol=1e-6)
+        for call in (unit_rows, lambda X: nearest(X, X, 1, "euclidean")):
+            call(U[:1])
+        with pytest.raises(ValueError, match="row 1 holds NaN or numbers too large"):
+            unit_rows([[1., 2.], [1e300, 1.]])
 
 
 def test_when_rankings_agree_and_when_not():
@@ -137,9 +145,9 @@ def test_wrong_shapes_are_refused():
 
 
 def brute_force(U, V, k, similarity):
-    """Sort every row whole; `kind="stable"` puts the lower row first among equals."""
-    S = SIMILARITIES[similarity](U, V)
-    codes = np.argsort(-S, axis=1, kind="stable")[:, :k]
+    """Sort every row whole; `kind="stable"` keeps the order of ties among equals."""
+    S, order = SIMILARITIES[similarity](U, V), tie_order(len(V))
+    codes = order[np.argsort(-S[:, order], axis=1, kind="stable")[:, :k]]
     scores, pad = np.take_along_axis(S, codes, axis=1), ((0, 0), (0, k - codes.shape[1]))
     return np.pad(scores, pad, constant_values=-np.inf), np.pad(codes, pad, constant_values=-1)
 
@@ -243,6 +251,41 @@ def test_wrong_calls_are_refused_and_change_nothing(call, message):
     with pytest.raises(ValueError, match=message):
         call(index)
     assert len(index) == 3 and index.search(np.eye(4)[:3], 1)[1].ravel().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("factory, message", [
+    ("HNSW0", "number after HNSW must be from 2 to 256"), ("HNSW1", "number after HNSW"), ("HNSW257", "number after HNSW"),
+    ("IVF4_HNSW0,Flat", "number after HNSW"), ("IVF0,Flat", "number after IVF must be from 1 to 65,536"), ("IVF65537,Flat", "number after IVF"),
+    ("PQ64x24", "number after x must be from 4 to 12"), ("PQ8x3", "number after x"), ("PQ0", "number after PQ must be from 1 to 1,024"),
+    ("PCA0,Flat", "number after PCA must be from 1 to 4,096"), ("PCA17,Flat", "vectors of 16 numbers, which have at most 16"),
+    ("PCA12,PQ8", "vectors of 12 numbers, which 8 does not divide"), ("PQ3", "which 3 does not divide"),
+    *[(odd, "factory: got .*give 'Flat'") for odd in ["", "flat", "Flat,Flat", "IVF9", "IVF4,HNSW8", "NSG16", "LSH", "HNSW", "HNSW-4", "PQ4x4fs", "IDMap,Flat",
+        "Flat ", " Flat", "Flat\n", "HNSW\u0664", "IVF4(PQ2),Flat", "RFlat", "HNSW" + "9" * 5000, None, 3, ["Flat"]]],
+])
+def test_factories_that_faiss_would_die_of_are_refused(factory, message):
+    """Some of them end the process, so they must not come to faiss."""
+    with pytest.raises(ValueError, match=message):
+        ItemIndex(factory).add(VECTORS)
+
+
+def test_a_factory_is_checked_before_the_width_is_known():
+    for factory in ("Flat", "HNSW32", "IVF64,PQ16", "PCA4096,IVF65536_HNSW256,PQ1024x12,RFlat", "PQ7", "HNSW8,SQfp16"):
+        assert check_factory(factory) is None
+    with pytest.raises(ValueError, match="'HNSW1'; the number after HNSW"):
+        check_factory("HNSW1")
+
+
+LEAST = [f"{before}{form}{after}" for before in ("", "PCA1,", "PCA16,") for after in ("", ",RFlat") for form in
+         ("Flat", "SQ4", "SQ6", "SQ8", "SQfp16", "PQ1x4", "HNSW2", "HNSW256", "HNSW2,SQ4", "IVF1,Flat", "IVF600,SQ6", "IVF1_HNSW2,Flat", "IVF20_HNSW256,PQ1x4")]
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
+def test_every_factory_that_is_allowed_works_at_the_ends_of_its_ranges(similarity):
+    for factory in LEAST:
+        index = ItemIndex(factory, similarity).add(VECTORS)
+        ids = index.search(VECTORS[:20], 3)[1]
+        index.remove(ids[:3, 0])
+        assert len(index) == 600 - len(set(ids[:3, 0])) and not np.isin(index.search(VECTORS[:20], 3)[1], ids[:3, 0]).any(), factory
 
 
 def test_too_few_vectors_to_learn_from(capfd):
