@@ -1052,7 +1052,7 @@ def test_a_submission_without_a_graded_cell_is_refused(pooling):
     for cells in [pooling.cells[:graded] + pooling.cells[graded + 1:], pooling.cells + [pooling.cells[graded]],
                   [pooling.cells[graded]] + pooling.cells[:graded] + pooling.cells[graded + 1:]]:
         with pytest.raises(exercises.ExerciseError, match="missing, doubled or moved: .*test_mean"):
-            exercises.prepare("pooling", nbformat.v4.new_notebook(cells=cells))
+            exercises.prepare("pooling", nbformat.from_dict(pooling | {"cells": cells}))
 
 
 def test_a_submission_that_never_ends_keeps_what_it_earned_before(pooling):

@@ -1,4 +1,4 @@
-"""Makes the student versions of the exercises with nbgrader's API (`make exercises`), and grades what comes back."""
+"""Makes the student versions of the exercises with nbgrader (`make exercises`), and grades what comes back."""
 import argparse
 import json
 import os
@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "nbs/exercises/source"
 RELEASE = ROOT / "nbs/exercises/_release"
 RUNNER = Path(__file__).with_name("run_answers.py")
+UNSEEN = "its checks did not run: the process ended before them, or was too slow"
 
 
 class ExerciseError(Exception):
@@ -94,43 +95,46 @@ def grade_id(cell):
 
 
 def prepare(assignment, submission):
-    """The code cells of `submission` as dicts of kind, task and source: answers as handed in, all other cells as in the source.
+    """The code cells of `submission` as dicts of kind, task and source: answers as handed in, others as in the source.
 
-    A submission whose cells are not those of the student version, each once and in their order, raises `ExerciseError`."""
+    Raises `ExerciseError` unless it has the cells of the student version, each once and in their order."""
     source = {grade_id(cell): cell for cell in read_source(assignment).cells if grade_id(cell)}
     found = [grade_id(cell) for cell in submission.cells if grade_id(cell)]
     if found != list(source):
-        raise ExerciseError(f"cells are missing, doubled or moved: {', '.join(found)} instead of {', '.join(source)}")
+        raise ExerciseError(f"cells are missing, doubled or moved: {', '.join(found)}; expected {', '.join(source)}")
     cells = []
     for cell in [cell for cell in submission.cells if cell.cell_type == "code"]:
         kept = source.get(grade_id(cell), cell)
         about = kept.metadata.get("nbgrader", {})
         kind = "graded" if about.get("grade") else "locked" if about.get("locked") else "open"
-        cells.append({"kind": kind, "task": grade_id(cell), "source": cell.source if kind == "open" else kept.source})
+        answer = cell if kind == "open" else kept
+        cells.append({"kind": kind, "task": grade_id(cell), "source": answer.source})
     return cells
 
 
 def grade(assignment, submission, seconds=300):
     """Run `submission` in a process and an empty folder of its own, for at most `seconds`; return {task: Mark}."""
-    job = {"token": secrets.token_hex(), "cells": prepare(assignment, submission)}  # a report without the token is not ours
+    token = secrets.token_hex()  # a report without it is not our runner's
+    job = json.dumps({"token": token, "cells": prepare(assignment, submission)})
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    settings = {"env": os.environ | {"PYTHONPATH": paths, "MPLBACKEND": "Agg"}, "timeout": seconds,
+                "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            written = subprocess.run(
-                [sys.executable, "-P", str(RUNNER)], input=json.dumps(job).encode(), cwd=folder, timeout=seconds,
-                env=os.environ | {"PYTHONPATH": paths, "MPLBACKEND": "Agg"}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+            command = [sys.executable, "-P", str(RUNNER)]
+            written = subprocess.run(command, input=job.encode(), cwd=folder, **settings).stdout
         except subprocess.TimeoutExpired as late:
             written = late.stdout or b""
-    lines = [json.loads(line) for line in written.decode(errors="replace").splitlines() if line.startswith(f'["{job["token"]}"')]
-    return marks(assignment, {task: error for _, task, error in lines})
+    lines = [line for line in written.decode(errors="replace").splitlines() if line.startswith(f'["{token}"')]
+    return marks(assignment, {task: error for _, task, error in map(json.loads, lines)})
 
 
 def marks(assignment, errors):
     """{task: Mark}, where `errors` says of each task whose checks ran why they failed, "" if they hold."""
-    points = {grade_id(cell): cell.metadata.nbgrader.get("points") for cell in read_source(assignment).cells if grade_id(cell)}
-    unseen = "its checks did not run: the process ended before them, or was too slow"
-    return {task: Mark(0 if errors.get(task, unseen) else most, most, errors.get(task, unseen))
-            for task, most in points.items() if most is not None}
+    known = [cell.metadata.get("nbgrader", {}) for cell in read_source(assignment).cells]
+    graded = [about for about in known if about.get("grade")]
+    found = {about.grade_id: (about.points, errors.get(about.grade_id, UNSEEN)) for about in graded}
+    return {task: Mark(0 if error else points, points, error) for task, (points, error) in found.items()}
 
 
 def read_submission(path):
@@ -156,7 +160,8 @@ def report(folder):
         except ExerciseError as error:
             yield f"{name}: refused, {error}"
             continue
-        yield f"{name}: {sum(mark.score for mark in found.values())} of {sum(mark.max_score for mark in found.values())}"
+        got, most, _ = zip(*found.values())
+        yield f"{name}: {sum(got)} of {sum(most)}"
         yield from (f"    {task}: 0 of {mark.max_score}, {mark.error}" for task, mark in found.items() if mark.error)
 
 
@@ -175,7 +180,8 @@ def main():
     """Write the student versions, or grade a folder of submissions."""
     parser = argparse.ArgumentParser(prog="python -m tests.tools.exercises", description=main.__doc__)
     what = parser.add_subparsers(dest="what")
-    what.add_parser("grade", help="print the points of every notebook in a folder").add_argument("folder", type=Path)
+    grading = what.add_parser("grade", help="print the points of every notebook in a folder")
+    grading.add_argument("folder", type=Path)
     chosen = parser.parse_args()
     if chosen.what is None:
         return write_all()

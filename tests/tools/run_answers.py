@@ -1,7 +1,7 @@
-"""Runs the cells of one submission in plain Python. `tests.tools.exercises grade` starts it, one process for each submission.
+"""Runs the cells of one submission in plain Python; `tests.tools.exercises grade` starts it for each submission.
 
-No notebook kernel is involved: IPython's magics are syntax errors here, nothing can rewrite a cell before it runs, and the kernel and the
-tags that a submission names mean nothing."""
+No notebook kernel is involved. IPython's magics are syntax errors here, nothing can rewrite a cell before it runs,
+and the kernel and the tags that a submission names mean nothing."""
 import json
 import linecache
 import os
@@ -17,33 +17,38 @@ def execute(source, name, namespace):
     try:
         exec(compile(source, name, "exec"), namespace)
     except BaseException as error:  # a cell that leaves the program, too
-        return f"{type(error).__name__}: {error}"
+        return " ".join(f"{type(error).__name__}: {error}".split())
     return ""
 
 
-def run(cells, namespace):
-    """Run `cells`, dicts of kind, task and source; yield (task, error) for each graded one, error "" where its checks hold.
+def restore(tools):
+    """Give modules back what they held at first, `tools` being pairs of their names now and then."""
+    for present, original in tools:
+        present.update(original)
 
-    Before the checks of a task, the tools and the names of the locked cells are made anew, whatever an answer has put in their place."""
-    locked = [cell for cell in cells if cell["kind"] == "locked"]
+
+def run(cells, namespace):
+    """Run `cells`, dicts of kind, task and source; yield (task, error) of each graded one, error "" where its checks hold.
+
+    Before the checks of a task, the tools and all that the locked cells above define are made anew, whatever an answer
+    has put in their place."""
+    locked, above = [cell["source"] for cell in cells if cell["kind"] == "locked"], []
     with warnings.catch_warnings():
-        for cell in locked:
-            execute(cell["source"], "<locked>", {"__name__": "__main__"})  # imports the tools before any answer runs
-        tools = [(vars(module), dict(vars(module))) for name, module in [*sys.modules.items()] if name.split(".")[0] in TOOLS]
-        above = []
+        for source in locked:
+            execute(source, "<locked>", {"__name__": "__main__"})  # imports the tools before any answer runs
+        modules = [module for name, module in sys.modules.items() if name.split(".")[0] in TOOLS]
+        tools = [(vars(module), dict(vars(module))) for module in modules]
         for number, cell in enumerate(cells):
             if cell["kind"] == "locked":
-                above.append(cell)
+                above.append(cell["source"])
             if cell["kind"] == "graded":
-                for present, original in tools:
-                    present.update(original)
-                for earlier in above:
-                    execute(earlier["source"], "<locked>", namespace)
+                restore(tools)
+                for source in above:
+                    execute(source, "<locked>", namespace)
             error = execute(cell["source"], f"<cell {number}>", namespace)
             if cell["kind"] == "graded":
                 yield cell["task"], error
-        for present, original in tools:
-            present.update(original)
+        restore(tools)
 
 
 def keep_notebooks_shut(event, args):
@@ -54,7 +59,7 @@ def keep_notebooks_shut(event, args):
 
 
 def main():
-    """Read a job from standard input, and write JSON for each graded cell, on a line of its own."""
+    """Read a job from standard input, and write a line of JSON for each graded cell."""
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what answers print does not mix with the report
     job = json.load(sys.stdin)
