@@ -1,16 +1,22 @@
-"""The exercises, graded by nbgrader itself: blank fails, plausible wrong answers fail, right ones pass."""
+"""The exercises: blank fails, plausible wrong answers and answers known by heart fail, right ones pass, and no trick earns a point."""
 import ast
 import io
+import os
+import pickle
 import re
+import subprocess
+import sys
 from copy import deepcopy
 
 import nbformat
+import numpy as np
 import pytest
 from nbgrader.validator import Validator
 
 from tests.tools import exercises
+from tests.tools.run_answers import run
 
-# Per task: two answers that a student might well hand in, then one that passes every check the student can see, then
+# Per task: answers that a student might well hand in, the last but one of which passes every check the student can see, then
 # a right one that is not ours. All stand alone, so that no task fails through another.
 ANSWERS = {"similarity": {
     "cosine": [
@@ -361,6 +367,14 @@ def mix(a, b, weight):
     "own": [
         "def my_model(X, H): return np.tile(X.sum(axis=0).astype(float), (len(H), 1))",  # popularity
         "def my_model(X, H): return -(H @ (X.T @ X)).astype(float)",  # the wrong way round
+        "def my_model(X, H): return (H @ (X.T @ X)).astype(float)",  # the counts of task 3, and a film for itself
+        """\
+def my_model(X, H, held_out=Y.toarray(), who={likes.tobytes(): u for u, likes in enumerate(X)}):  # looks into the validation part
+    N = (X.T @ X).astype(float)
+    S = N / np.sqrt(np.outer(N.diagonal(), N.diagonal())).clip(1)
+    np.fill_diagonal(S, 0)
+    known = [who.get(likes.tobytes()) for likes in H]
+    return H @ S + [np.zeros(H.shape[1]) if u is None else 99 * held_out[u] for u in known]""",
         """\
 def my_model(X, H):  # learns from those it is asked about
     N = (H.T @ H).astype(float)
@@ -789,6 +803,18 @@ def deletion_curve(v, values):
     "faithful": [
         "def is_faithful(heights, random, n_draws=2000): return (heights - random).mean(), (heights - random).mean() > 0",  # the wrong way round
         "def is_faithful(heights, random, n_draws=2000): return (random - heights).mean(), True",  # always
+        "def is_faithful(heights, random, n_draws=2000): return (random - heights).mean(), np.quantile(random - heights, .025) > 0",  # of people, not of means
+        "def is_faithful(heights, random, n_draws=2000): return (random - heights).mean(), (random > heights).mean() > .5",  # for most people
+        """\
+def is_faithful(heights, random, n_draws=2000):  # the 5% quantile
+    gain = random - heights
+    means = np.random.default_rng(0).choice(gain, (n_draws, len(gain))).mean(axis=1)
+    return gain.mean(), np.quantile(means, .05) > 0""",
+        """\
+def is_faithful(heights, random, n_draws=2000):  # not in pairs
+    draw = lambda x: np.random.default_rng(0).choice(x, (n_draws, len(x))).mean(axis=1)
+    return (random - heights).mean(), np.quantile(draw(random), .025) > np.quantile(draw(heights), .975)""",
+        "def is_faithful(heights, random, n_draws=2000): return np.median(random - heights), (random - heights).mean() > 0",  # the median
         "def is_faithful(heights, random, n_draws=2000): return (random - heights).mean(), (random - heights).mean() > 0",  # no interval
         """\
 def is_faithful(heights, random, n_draws=2000):
@@ -799,43 +825,42 @@ def is_faithful(heights, random, n_draws=2000):
 }}
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")  # nbgrader's own
 
-STUDENTS = ["blank", "solution", "wrong", "wrong again", "wrong where unseen", "right another way"]
+
+def only(cells, kind):
+    """The tasks of one kind, "open" or "graded", in their order."""
+    return [cell["task"] for cell in cells if cell["kind"] == kind and cell["task"]]
 
 
-def tasks(notebook, kind):
-    """The cells of one kind, "solution" or "grade", as {grade id: cell}."""
-    cells = [cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get(kind)]
-    return {cell.metadata.nbgrader.grade_id: cell for cell in cells}
+def fill_in(cells, answers):
+    """The same cells with `answers`, {task: code}, in place of what the student version leaves open."""
+    return [cell | {"source": answers.get(cell["task"], cell["source"])} for cell in cells]
 
 
-def fill_in(released, answers):
-    """The student version with these answers, {task: code}, in its solution cells."""
-    filled = deepcopy(released)
-    for task, cell in tasks(filled, "solution").items():
-        cell.source = answers[task]
+def errors(cells, **namespace):
+    """{task: error} of the graded cells, without the cells that belong to no task."""
+    return dict(run([cell for cell in cells if cell["task"]], {"__name__": "__main__", **namespace}))
+
+
+def solutions(assignment):
+    """{task: code} of our own answers."""
+    cells = exercises.prepare(assignment, exercises.read_source(assignment))
+    return {cell["task"]: cell["source"] for cell in cells if cell["kind"] == "open" and cell["task"]}
+
+
+def answers_of(assignment):
+    """All submissions of `ANSWERS`, {student: answers}; a task with fewer wrong answers than another repeats its last one."""
+    tasks = ANSWERS[assignment]
+    n_wrong = max(len(answers) for answers in tasks.values()) - 1
+    wrong = {f"wrong {i}": {task: answers[min(i, len(answers) - 2)] for task, answers in tasks.items()} for i in range(n_wrong)}
+    return wrong | {"right another way": {task: answers[-1] for task, answers in tasks.items()}}
+
+
+def with_answers(notebook, answers):
+    """A copy of the notebook `notebook` with `answers` in its solution cells."""
+    filled = deepcopy(notebook)
+    for cell in filled.cells:
+        cell.source = answers.get(exercises.grade_id(cell), cell.source)
     return filled
-
-
-def validate(path):
-    """What `nbgrader validate` says of the notebook at `path`."""
-    validator = Validator()
-    validator.stream = io.StringIO()
-    validator.validate_and_print(str(path))
-    return validator.stream.getvalue()
-
-
-def read_source(assignment):
-    """The notebook that the teacher wrote."""
-    return nbformat.read(exercises.SOURCE / assignment / f"{assignment}.ipynb", as_version=4)
-
-
-def hand_in(assignment, released):
-    """One filled-in notebook per student, {student: notebook}."""
-    solution = {task: cell.source for task, cell in tasks(read_source(assignment), "solution").items()}
-    assert solution.keys() == ANSWERS[assignment].keys(), "ANSWERS has wrong and right answers for each task"
-    others = [dict(zip(ANSWERS[assignment], column)) for column in zip(*ANSWERS[assignment].values(), strict=True)]
-    filled = [fill_in(released, answers) for answers in [solution, *others]]
-    return dict(zip(STUDENTS, [released, *filled], strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -846,27 +871,14 @@ def all_released(tmp_path_factory):
     return {name: nbformat.read(out / name / f"{name}.ipynb", as_version=4) for name in exercises.assignments()}
 
 
-@pytest.fixture(scope="module")
-def all_submissions(all_released):
-    """{(assignment, student): notebook}."""
-    return {(assignment, student): notebook for assignment, released in all_released.items()
-            for student, notebook in hand_in(assignment, released).items()}
-
-
-@pytest.fixture(scope="module")
-def all_marks(all_submissions):
-    """{(assignment, student): marks}, from one course for all, since making one takes seconds."""
-    return exercises.grade(all_submissions)
-
-
-@pytest.fixture(scope="module", params=exercises.assignments())
+@pytest.fixture(params=exercises.assignments())
 def assignment(request):
     return request.param
 
 
 @pytest.fixture
 def source(assignment):
-    return read_source(assignment)
+    return exercises.read_source(assignment)
 
 
 @pytest.fixture
@@ -875,8 +887,15 @@ def released(assignment, all_released):
 
 
 @pytest.fixture
-def marks(assignment, all_marks):
-    return {student: all_marks[assignment, student] for student in STUDENTS}
+def cells(assignment, released):
+    """What is run of the student version."""
+    return exercises.prepare(assignment, released)
+
+
+@pytest.fixture
+def pooling(all_released):
+    """The student version that is graded fastest."""
+    return all_released["pooling"]
 
 
 def test_student_version_is_a_valid_notebook_without_answers(source, released):
@@ -885,44 +904,209 @@ def test_student_version_is_a_valid_notebook_without_answers(source, released):
     for words in ["BEGIN", "END SOLUTION", "END HIDDEN"]:
         assert words in nbformat.writes(source) and words not in text
     assert not any(cell.get("outputs") for cell in released.cells)
-    for task, cell in tasks(released, "solution").items():
-        assert cell.source.endswith("# YOUR CODE HERE\n    raise NotImplementedError()")
-        assert ast.get_docstring(ast.parse(cell.source).body[0]), f"{task}: says what the function does"
-    for task, cell in tasks(released, "grade").items():
-        hidden = tasks(source, "grade")[task].source.split("### BEGIN HIDDEN TESTS\n")[1].split("### END")[0]
-        lines = [line for line in hidden.splitlines() if "assert" in line]
-        assert lines and not any(line in text for line in lines), f"{task}: has hidden tests, and they are hidden"
-        assert "assert" in cell.source, f"{task}: has checks that the student can see"
+    taught = {exercises.grade_id(cell): cell.source for cell in source.cells}
+    for cell in released.cells:
+        about, task = cell.metadata.get("nbgrader", {}), exercises.grade_id(cell)
+        if about.get("solution"):
+            assert cell.source.endswith("# YOUR CODE HERE\n    raise NotImplementedError()")
+            assert ast.get_docstring(ast.parse(cell.source).body[0]), f"{task}: says what the function does"
+        if about.get("grade"):
+            hidden = taught[task].split("### BEGIN HIDDEN TESTS\n")[1].split("### END")[0]
+            lines = [line for line in hidden.splitlines() if "assert" in line]
+            assert lines and not any(line in text for line in lines), f"{task}: has hidden tests, and they are hidden"
+            assert "assert" in cell.source, f"{task}: has checks that the student can see"
+            assert not isinstance(ast.parse(taught[task]).body[-1], ast.Expr), f"{task}: nbgrader would take what it displays for a score"
 
 
-def test_points_are_the_ones_announced(source):
-    points = {cell.metadata.nbgrader.grade_id.removeprefix("test_"): cell.metadata.nbgrader.points
-              for cell in tasks(source, "grade").values()}
+def test_points_are_the_ones_announced(assignment, source):
+    points = {task.removeprefix("test_"): mark.max_score for task, mark in exercises.marks(assignment, {}).items()}
     assert ast.literal_eval(source.cells[-1].outputs[0].data["text/plain"]) == points
     prose = "\n".join(cell.source for cell in source.cells if cell.cell_type == "markdown")
     assert [int(number) for number in re.findall(r"^## .+ \((\d+) points?\)$", prose, re.M)] == list(points.values())
 
 
-def test_blank_fails_every_task(marks):
-    for task, mark in marks["blank"].items():
-        assert mark.score == 0 < mark.max_score and mark.error.startswith("NotImplementedError"), f"{task}: {mark}"
+def test_blank_fails_every_task(cells):
+    for task, error in errors(cells).items():
+        assert error.startswith("NotImplementedError"), f"{task}: {error or 'passed'}"
 
 
-@pytest.mark.parametrize("student", [student for student in STUDENTS if student.startswith("wrong")])
-def test_wrong_answers_fail(marks, student):
-    for task, mark in marks[student].items():
-        assert mark.score == 0 and mark.error.startswith("AssertionError"), f"{task}: {mark}"
+def test_wrong_answers_fail_and_right_ones_pass(assignment, cells):
+    assert list(ANSWERS[assignment]) == only(cells, "open") == list(solutions(assignment)), "ANSWERS has answers for each task"
+    for student, answers in {"solution": solutions(assignment), **answers_of(assignment)}.items():
+        found = errors(fill_in(cells, answers))
+        assert list(found) == only(cells, "graded")
+        for task, error in found.items():
+            expected = error.startswith("AssertionError") if student.startswith("wrong") else not error
+            assert expected, f"{student}, {task}: {error or 'passed'}"
 
 
-@pytest.mark.parametrize("student", ["solution", "right another way"])
-def test_right_answers_get_full_points(marks, student):
-    for task, mark in marks[student].items():
-        assert mark.score == mark.max_score > 0 and not mark.error, f"{task}: {mark}"
+def test_only_hidden_tests_catch_what_is_wrong_where_unseen(assignment, cells, released):
+    seen = {exercises.grade_id(cell): cell.source for cell in released.cells}
+    visible = [cell | {"source": seen[cell["task"]]} if cell["kind"] == "graded" else cell for cell in cells]
+    last_wrong = {task: answers[-2] for task, answers in ANSWERS[assignment].items()}
+    assert not any(errors(fill_in(visible, last_wrong)).values())
 
 
-def test_only_hidden_tests_catch_what_is_wrong_where_unseen(assignment, all_submissions, tmp_path):
-    nbformat.write(all_submissions[assignment, "wrong where unseen"], tmp_path / "filled.ipynb")
-    assert validate(tmp_path / "filled.ipynb") == "Success! Your notebook passes all the tests.\n"
+REAL_RNG = np.random.default_rng
+
+
+def another_rng(seed=None):
+    """`np.random.default_rng` with other draws than the checks have."""
+    return REAL_RNG(None if seed is None else [seed, 1])
+
+
+class Memory:
+    """What a student knows by heart: the solution's results for all that the source asks, hidden tests too, but for what they draw."""
+
+    def __init__(self):
+        self.known, self.latest = {}, {}
+
+    @staticmethod
+    def key(task, args, kwargs):
+        named = [(arg.__code__.co_code, str(arg.__code__.co_consts)) if callable(arg) else arg for arg in [*args, *kwargs.values()]]
+        return pickle.dumps([task, *kwargs, *named])
+
+
+MEMORISE = """
+
+def watched(*args, _solution={name}, **kwargs):
+    other, np.random.default_rng = np.random.default_rng, real_rng
+    result = _solution(*args, **kwargs)
+    memory.known[memory.key("{task}", args, kwargs)] = memory.latest["{task}"] = result
+    np.random.default_rng = other
+    return result
+{name} = watched"""
+RECITE = """\
+def {name}(*args, **kwargs):
+    return memory.known.get(memory.key("{task}", args, kwargs), memory.latest["{task}"])"""
+
+
+class AskOnly(ast.NodeTransformer):
+    """Makes `assert test` compute the test, whatever it gives."""
+
+    def visit_Assert(self, node):
+        return ast.Expr(node.test)
+
+
+def test_answers_known_by_heart_fail(assignment, cells):
+    ours, memory = solutions(assignment), Memory()
+    names = {task: ast.parse(code).body[0].name for task, code in ours.items()}
+    asked = [cell | {"source": "np.random.default_rng = another_rng\n" + ast.unparse(AskOnly().visit(ast.parse(cell["source"])))}
+             if cell["kind"] == "graded" else cell for cell in cells]
+    watched = {task: ours[task] + MEMORISE.format(task=task, name=name) for task, name in names.items()}
+    found = errors(fill_in(asked, watched), memory=memory, real_rng=REAL_RNG, another_rng=another_rng)
+    assert not any(found.values()), found
+    recited = {task: RECITE.format(task=task, name=name) for task, name in names.items()}
+    found = errors(fill_in(cells, recited), memory=memory)
+    constant = {"test_predict"}  # the question has no data: its answer is one constant
+    assert {task for task, error in found.items() if not error} == constant & set(found)
+
+
+TRICKS = {
+    "blanks the cells that follow": "get_ipython().input_transformers_cleanup.append(lambda lines: [])",
+    "blanks them by another hook": "from IPython import get_ipython\nget_ipython().events.register('pre_run_cell', print)",
+    "runs the teacher's notebook": "%run {path}",
+    "reads the teacher's notebook": """\
+import json
+for cell in json.load(open(r"{path}"))["cells"]:
+    if cell["metadata"].get("nbgrader", {{}}).get("solution"): exec("".join(cell["source"]))""",
+    "reads a link to it": """\
+import json, os
+os.symlink(r"{path}", "answers.txt")
+for cell in json.load(open("answers.txt"))["cells"]:
+    if cell["metadata"].get("nbgrader", {{}}).get("solution"): exec("".join(cell["source"]))""",
+    "replaces what the checks are made of": "np.allclose = np.isclose = lambda *args, **kwargs: True\nall = isinstance = lambda *args: True",
+    "replaces the data": "hidden, mask = hidden[:, :1], mask[:, :1]\nnp = None",
+    "leaves": "import os\nos._exit(0)",
+    "leaves politely": "raise SystemExit",
+    "reports for itself": "import json, os\nfor fd in range(9):\n    try: os.write(fd, json.dumps(['', 'test_mean', '']).encode())\n    except OSError: pass",
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_tricks_earn_nothing(pooling, trick):
+    path = exercises.SOURCE / "pooling" / "pooling.ipynb"
+    tried = TRICKS[trick].format(path=path)
+    answers = {"mean": f"{tried}\ndef mean_pool(hidden, mask): return hidden.max(axis=1)",
+               "last": "def last_pool(hidden, mask): return hidden[:, -1]", "share": "def last_share(n_tokens): return 1."}
+    tricked = with_answers(pooling, answers)
+    tricked.cells.insert(2, nbformat.v4.new_code_cell(tried))
+    found = exercises.grade("pooling", tricked)
+    assert [mark.score for mark in found.values()] == [0] * 5 and all(mark.error for mark in found.values())
+
+
+def test_what_a_submission_says_of_its_kernel_and_its_graded_cells_is_not_believed(pooling):
+    altered = with_answers(pooling, {task: "" for task in exercises.marks("pooling", {})})
+    altered.metadata.kernelspec = {"name": "obliging", "display_name": "Obliging", "language": "no language"}
+    for cell in altered.cells:
+        cell.metadata.tags = ["skip-execution", "raises-exception"]
+        if "nbgrader" in cell.metadata:
+            cell.metadata.nbgrader |= {"points": 0, "locked": False, "grade": False, "solution": True}
+    assert all(mark.error.startswith("NotImplementedError") for mark in exercises.grade("pooling", altered).values())
+    right = with_answers(altered, solutions("pooling"))
+    assert [mark.score for mark in exercises.grade("pooling", right).values()] == [2, 2, 2, 1, 2]
+
+
+def test_a_submission_without_a_graded_cell_is_refused(pooling):
+    graded = [i for i, cell in enumerate(pooling.cells) if exercises.grade_id(cell) == "test_mean"][0]
+    for cells in [pooling.cells[:graded] + pooling.cells[graded + 1:], pooling.cells + [pooling.cells[graded]],
+                  [pooling.cells[graded]] + pooling.cells[:graded] + pooling.cells[graded + 1:]]:
+        with pytest.raises(exercises.ExerciseError, match="missing, doubled or moved: .*test_mean"):
+            exercises.prepare("pooling", nbformat.from_dict(pooling | {"cells": cells}))
+
+
+def test_a_submission_that_never_ends_keeps_what_it_earned_before(pooling):
+    slow = with_answers(pooling, solutions("pooling") | {"last": "import time\ntime.sleep(600)"})
+    found = exercises.grade("pooling", slow, seconds=10)
+    assert [mark.score for mark in found.values()] == [2, 0, 0, 0, 0] and "too slow" in found["test_last"].error
+
+
+def test_a_helper_in_a_cell_of_ones_own_and_a_file_of_ones_own_are_fine(pooling):
+    code = "open('note.txt', 'w').write('share')\nprint('sharing')\ndef helper(n): return 2 / (n + 1)"
+    mine = with_answers(pooling, solutions("pooling") | {"share": "def last_share(n_tokens): return helper(n_tokens)"})
+    mine.cells.insert(2, nbformat.v4.new_code_cell(code))
+    assert [mark.score for mark in exercises.grade("pooling", mine).values()] == [2, 2, 2, 1, 2]
+
+
+def test_the_grading_command_reports_every_notebook(pooling, tmp_path):
+    hand_in = {"ann": with_answers(pooling, solutions("pooling")), "ben": with_answers(pooling, solutions("pooling") | {"last": "[]"})}
+    for student, notebook in hand_in.items():
+        (tmp_path / student / ".ipynb_checkpoints").mkdir(parents=True)
+        nbformat.write(notebook, tmp_path / student / "pooling.ipynb")
+        nbformat.write(notebook, tmp_path / student / ".ipynb_checkpoints" / "pooling.ipynb")
+    (tmp_path / "ben" / "essay.ipynb").write_text("{}")
+    (tmp_path / "cleo").mkdir()
+    (tmp_path / "cleo" / "pooling.ipynb").write_text("[1]")
+    command = [sys.executable, "-m", "tests.tools.exercises", "grade"]
+    told = subprocess.run([*command, str(tmp_path)], cwd=exercises.ROOT, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    ann, essay, ben, why, cleo = told.stdout.splitlines()
+    assert ann == f"{os.path.join('ann', 'pooling.ipynb')}: 9 of 9" and ben == f"{os.path.join('ben', 'pooling.ipynb')}: 7 of 9"
+    assert why.strip() == "test_last: 0 of 2, NameError: name 'last_pool' is not defined"
+    assert "refused, no assignment has this name; there are cold_start" in essay and "refused, not a notebook" in cleo
+    nowhere = subprocess.run([*command, str(tmp_path / "nowhere")], cwd=exercises.ROOT, capture_output=True, text=True)
+    assert nowhere.returncode == 1 and nowhere.stderr.strip().endswith("nowhere: no such folder")
+
+
+def test_nbgrader_itself_grades_and_validates_them_alike(pooling, tmp_path):
+    wrong, ours = answers_of("pooling")["wrong 0"], solutions("pooling")
+    mixed = with_answers(pooling, {task: wrong[task] if task == "weighted" else code for task, code in ours.items()})
+    with exercises.course() as (api, root):
+        path = root / "submitted" / "ann" / "pooling" / "pooling.ipynb"
+        path.parent.mkdir(parents=True)
+        nbformat.write(mixed, path)
+        exercises.succeed(api.autograde("pooling", "ann"))
+        with api.gradebook as gradebook:
+            [notebook] = gradebook.find_submission("pooling", "ann").notebooks
+            scores = {grade.name: grade.auto_score for grade in notebook.grades}
+    assert scores == {task: mark.score for task, mark in exercises.grade("pooling", mixed).items()}
+    assert scores["test_weighted"] == 0 and sum(scores.values()) == 7
+    unseen = with_answers(pooling, {task: answers[-2] for task, answers in ANSWERS["pooling"].items()})
+    nbformat.write(unseen, tmp_path / "filled.ipynb")
+    validator = Validator()
+    validator.stream = io.StringIO()
+    validator.validate_and_print(str(tmp_path / "filled.ipynb"))
+    assert validator.stream.getvalue() == "Success! Your notebook passes all the tests.\n"
 
 
 def test_release_writes_what_is_missing_and_keeps_work(tmp_path):
