@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.sparse import csr_matrix
 from scipy.special import log_softmax
 
-from .evaluation import score_blocks, top_k
+from .evaluation import check_k, score_blocks, top_k
 from .profiles import check_amount
 from .recommenders import Recommender, lists_to_frame
 
@@ -97,7 +97,7 @@ def reliability(
     """Predicted probability against observed frequency, every label a draw and every item a forecast for it.
 
     Raises `ValueError` as `softmax` and `check_labels` do, or if n_bins is below 1. Source: Naeini, Cooper & Hauskrecht, AAAI 2015; bins of equal mass as in Nixon et al., CVPR Workshops 2019."""
-    if not isinstance(n_bins, (int, np.integer)) or n_bins < 1: raise ValueError(f"n_bins: got {n_bins!r}; give a whole number of at least 1")
+    if not isinstance(n_bins, (int, np.integer)) or isinstance(n_bins, bool) or n_bins < 1: raise ValueError(f"n_bins: got {n_bins!r}; give a whole number of at least 1")
     check_scores(S, temperature)
     labels = check_labels(S, labels)
     asked = labels.getnnz(axis=1) > 0
@@ -122,6 +122,7 @@ def recommend_with_probability(
     """The k best items for each person, with the probability that the softmax gives them.
 
     Raises `ValueError` for unknown users, k below 1, or a temperature not above 0."""
+    check_k(k)
     user_ids, empty = np.atleast_1d(user_ids), np.empty((0, k), "float32")
     found = [[empty.astype(int), empty, empty]]
     for _, S in model.allowed_scores(user_ids, exclude_seen):

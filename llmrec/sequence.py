@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ITEMS', 'like_order', 'split_rows', 'attend', 'Block', 'SASRecNet', 'pad_rows', 'cut_windows', 'next_loss',
-           'next_scores', 'held_ndcg', 'train_sasrec', 'check_sasrec', 'SASRec', 'fit', 'network', 'score_sequences',
-           'score_items']
+           'next_scores', 'held_ndcg', 'train_sasrec', 'check_sasrec', 'network_bytes', 'SASRec', 'fit', 'network',
+           'score_sequences', 'score_items']
 
 # %% ../nbs/12b_sequence.ipynb #4ab16310
 import numpy as np, torch
@@ -19,7 +19,7 @@ from .encoding import TextEncoder
 from .metrics import ndcg_at_k, top_k
 from .preprocessing import TEMPLATE, item_text
 from .recommenders import Recommender
-from .two_tower import contrast_loss, draw_others, hold_out, standardise
+from .two_tower import check_between, check_memory, check_whole, contrast_loss, draw_others, hold_out, standardise
 
 # %% ../nbs/12b_sequence.ipynb #8463e785
 def like_order(
@@ -124,7 +124,7 @@ def cut_windows(
     length:int,                  # likes in a window, at most
     rng:np.random.Generator,     # draws where the first window ends
 )->tuple[np.ndarray,np.ndarray,np.ndarray]:  # (w,) int user codes, (w, length) inputs, (w, length) what follows each input; -1 after the end
-    "Windows in which every like but a user's first is foretold once."
+    "Windows in which every like but a user's first is predicted once."
     found = []
     for user, row in enumerate(histories):
         borders = [1, *range(1 + rng.integers(1, length + 1), len(row), length), len(row)]
@@ -224,16 +224,26 @@ def check_sasrec(
     "Raise `ValueError` naming a parameter that is out of range."
     for name, accepted in (("items", ITEMS), ("loss", ("full", "sampled"))):
         if (value := getattr(model, name)) not in accepted: raise ValueError(f"{name}: got {value!r}; accepted are {', '.join(map(repr, accepted))}")
-    for name in ("d", "n_blocks", "length", "batch_size", "n_sampled", "n_epochs", "patience"):
-        value = getattr(model, name)
-        if not isinstance(value, (int, np.integer)) or value < 1: raise ValueError(f"{name}: got {value!r}; give a whole number of at least 1")
-    if not 0 <= model.dropout < 1: raise ValueError(f"dropout: got {model.dropout}; give a share of at least 0 and below 1")
-    if not 0 < model.lr < np.inf: raise ValueError(f"lr: got {model.lr}; give a number above 0")
-    if not 0 <= model.weight_decay < np.inf: raise ValueError(f"weight_decay: got {model.weight_decay}; give 0 or a number above it")
+    check_whole(**{name: getattr(model, name) for name in ("d", "n_blocks", "length", "batch_size", "n_sampled", "n_epochs", "patience")})
+    check_between("dropout", model.dropout, 0, .99)
+    check_between("lr", model.lr, 1e-9, 1)
+    check_between("weight_decay", model.weight_decay, 0, 1 / model.lr)
+
+def network_bytes(
+    model:Recommender,  # whose parameters are used: those of `SASRec`
+    X:csr_matrix,       # (n_users, n_items) likes to train on
+    width:int,          # of the language vectors
+)->float:               # bytes
+    "What training needs at most: weights with their moments, rows of likes, states and attention of a batch, tables of scores."
+    (n_users, n_items), length, d = X.shape, model.length, model.d
+    windows, others = min(model.batch_size, X.nnz), n_items if model.loss == "full" else model.n_sampled
+    n_weights = (n_items + width + length) * d + model.n_blocks * (5 * d * d + 9 * d)
+    states = windows * length * (model.n_blocks * (12 * d + 3 * length) + 4 * d)
+    return 24. * n_weights + 8. * n_users * length + 8. * states + 24. * min(windows * length, X.nnz) * others + 12. * d * others
 
 # %% ../nbs/12b_sequence.ipynb #5d43b7f1
 class SASRec(Recommender):
-    """Foretells the next like from the last ones, with self-attention over language vectors, identities, or both.
+    """Predicts the next like from the last ones, with self-attention over language vectors, identities, or both.
 
     Source: Kang & McAuley, ICDM 2018; softmax loss: Klenitskiy & Vasilev, RecSys 2023; language: Hou et al., KDD 2022."""
 
@@ -263,7 +273,7 @@ def fit(
     self:SASRec,
     train:Dataset,  # likes with timestamps, and items with the fields of the template
 )->SASRec:          # self
-    "Train on all likes but those held out to stop by; raises `ValueError` for wrong parameters, no timestamps, or too few likes."
+    "Train on all likes but those held out to stop by; raises `ValueError` for wrong parameters, too little memory for them, no timestamps, or too few likes."
     check_sasrec(self)
     Recommender.fit(self, train)
     seed = int(np.random.default_rng(self.rng).integers(2**63))
@@ -272,6 +282,7 @@ def fit(
     kept = np.asarray(X[users, items]).ravel() > 0
     encoder = TextEncoder() if self.encoder is None else clone(self.encoder)
     V = standardise(encoder.fit_transform(item_text(train.items, self.template)))
+    check_memory(network_bytes(self, X, V.shape[1]), **{name: getattr(self, name) for name in ("d", "n_blocks", "length", "batch_size", "loss", "n_sampled")})
     self.V_, self.n_likes_ = V / np.float32(V.shape[1] ** .5), np.bincount(X.indices, minlength=train.n_items)
     self.weights_, self.history_ = train_sasrec(self, split_rows(users[kept], items[kept], train.n_users), X, held, self.V_, seed)
     self.sequences_ = pad_rows(split_rows(users, items, train.n_users), self.length)

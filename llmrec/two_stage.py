@@ -28,14 +28,14 @@ def map_factors(
     V:np.ndarray,     # (n_items, n_factors) factors; rows of unknown items are not looked at
     known:np.ndarray, # (n_items,) bool, items whose factors are learnt from
     reg:float,        # ridge penalty, above 0
-)->np.ndarray:        # (n_items, n_factors) float64, factors of all items as their features foretell them
+)->np.ndarray:        # (n_items, n_factors) float64, factors of all items as their features predict them
     "Factors from features by ridge regression. Source: Gantner et al., ICDM 2010, section III, on mapping attributes to factors."
     mean = V[known].mean(axis=0, dtype="float64")
     return mean + ridge_map(F, known, reg).T @ (F[known].T @ (V[known] - mean))
 
 # %% ../nbs/12a_two_stage.ipynb #e3f8efb2
 class MappedFactors(ALS):
-    "ALS in which films without likes have a place too, foretold from their features. Source: Gantner et al., ICDM 2010."
+    "ALS in which items without likes have a place too, predicted from their features. Source: Gantner et al., ICDM 2010."
 
     def __init__(self,
         encoder=None,           # transformer of texts to vectors; None: `TextEncoder()`

@@ -70,7 +70,7 @@ def test_liked_films_are_scored_as_als_scores_them():
     assert ours.space_[~LIKED].any(axis=1).all() and not ours.V_[~LIKED].any()
 
 
-def test_a_new_film_lies_where_a_film_of_the_same_text_is_foretold():
+def test_a_new_film_lies_where_a_film_of_the_same_text_is_predicted():
     data = dataset()
     for column in ("title", "genres", "year"): data.items[column] = data.items[column].astype(object)
     data.items.loc[39, ["title", "genres", "year"]] = data.items.loc[38, ["title", "genres", "year"]]
@@ -243,3 +243,5 @@ def test_on_film_ratings(movielens):
     assert abs(value(mapped, split) - value(als, split)) < .005
     few = evaluate(TwoStage(mapped, RidgeRecommender(Letters()), n_candidates=15), split, stage="validation")
     assert few.meta["short_lists"] == len(few.per_user)  # of 20 places, 15 are filled
+    new = evaluate(TwoStage(mapped, RidgeRecommender(Letters()), n_candidates=20), cold)
+    assert new.meta["short_lists"] == 0 and np.isin(new.topk, cold.candidates).all(), "what may be listed is known before the search"
