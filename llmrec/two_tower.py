@@ -184,7 +184,7 @@ def read_state(
     "Fetch the state of a run; raises `ValueError` if the file is damaged or belongs to another run."
     if not Path(path).exists(): return {}
     try:
-        with np.load(path, allow_pickle=False) as file: state = dict(file)
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file: state = dict(file)
         found = str(state.pop("key"))
     except Exception as error: raise ValueError(f"checkpoint: {path} is not a whole checkpoint ({error}); delete it") from None
     if found != key: raise ValueError(f"checkpoint: {path} is of a run on other data or with other settings; give another name, or delete it")
