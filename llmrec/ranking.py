@@ -97,7 +97,8 @@ def reliability(
     """Predicted probability against observed frequency, every label a draw and every item a forecast for it.
 
     Raises `ValueError` as `softmax` and `check_labels` do, or if n_bins is below 1. Source: Naeini, Cooper & Hauskrecht, AAAI 2015; bins of equal mass as in Nixon et al., CVPR Workshops 2019."""
-    if not isinstance(n_bins, (int, np.integer)) or isinstance(n_bins, bool) or n_bins < 1: raise ValueError(f"n_bins: got {n_bins!r}; give a whole number of at least 1")
+    if not isinstance(n_bins, (int, np.integer)) or isinstance(n_bins, bool) or n_bins < 1:
+        raise ValueError(f"n_bins: got {n_bins!r}; give a whole number of at least 1")
     check_scores(S, temperature)
     labels = check_labels(S, labels)
     asked = labels.getnnz(axis=1) > 0

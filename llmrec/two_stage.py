@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from .data import Dataset
-from .encoding import TextEncoder, check_count
+from .encoding import TextEncoder
 from .factors import ALS
 from .hybrids import Hybrid
 from .metrics import top_k
@@ -21,6 +21,7 @@ from .preprocessing import TEMPLATE, item_text
 from .probing import item_features, ridge_map
 from .recommenders import Recommender
 from .similarity import cosine, finite_rows
+from .two_tower import check_whole
 
 # %% ../nbs/12a_two_stage.ipynb #a5e4c8d6
 def map_factors(
@@ -99,7 +100,8 @@ def rank_candidates(
     S:np.ndarray,           # (m, n_items) float32, the retriever's scores, -inf for what may not be listed
 )->np.ndarray:              # (m, n_items) float32, the ranker's scores of the candidates, -inf elsewhere
     "The second stage; `recommend` and `evaluate` ask for it when all that may not be listed is masked."
-    codes, ranked = top_k(S, self.n_candidates), np.full(S.shape, -np.inf, dtype="float32")
+    codes = top_k(S, min(self.n_candidates, S.shape[1]))
+    ranked = np.full(S.shape, -np.inf, dtype="float32")
     user, place = np.nonzero(codes >= 0)
     ranked[user, codes[user, place]] = self.ranker_.score_candidates(user_ids, codes)[user, place]
     return ranked
@@ -118,7 +120,7 @@ class TwoStage(Recommender):
         train:Dataset,          # what both learn from
     )->"TwoStage":              # self; retriever_, ranker_
         "Fit both models; raises `ValueError` for a number of candidates below 1, `TypeError` for what is no recommender."
-        check_count("n_candidates", self.n_candidates)
+        check_whole(n_candidates=self.n_candidates)
         stages = {"retriever": MappedFactors() if self.retriever is None else self.retriever, "ranker": Hybrid() if self.ranker is None else self.ranker}
         for name, model in stages.items():
             if not isinstance(model, Recommender): raise TypeError(f"{name}: got {model!r}; give a recommender, such as MappedFactors() or Hybrid()")

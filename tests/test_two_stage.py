@@ -163,6 +163,7 @@ def test_what_may_be_listed_is_known_before_the_search():
 def test_short_lists_are_counted():
     lists = clone(STAGES).fit(DATA).recommend([0, 1], k=8)
     assert lists.attrs["short_lists"] == 2 and lists.groupby("user_id").size().tolist() == [5, 5]
+    assert clone(STAGES).set_params(n_candidates=10**12).fit(DATA).recommend([0], k=3).attrs["short_lists"] == 0  # no more than there are
     assert len(clone(STAGES).fit(DATA).recommend([11], k=3)) == 0  # this person has no likes, so the retriever scores nothing
 
 
@@ -215,9 +216,9 @@ def test_no_like_is_said():
         clone(MAPPED).fit(Dataset(low, DATA.items, DATA.users))
 
 
-@pytest.mark.parametrize("wrong", [0, 2.5, -3, None])
+@pytest.mark.parametrize("wrong", [0, 2.5, -3, None, True, "5"])
 def test_a_wrong_number_of_candidates_is_named(wrong):
-    with pytest.raises(ValueError, match="n_candidates must be a whole number"):
+    with pytest.raises(ValueError, match=f"n_candidates: got {wrong!r}; give a whole number of at least 1"):
         clone(STAGES).set_params(n_candidates=wrong).fit(DATA)
 
 
