@@ -1,4 +1,6 @@
 """The closed form against scikit-learn, features by hand, missing columns, and what the probe must reach."""
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,7 +28,7 @@ class Given(TransformerMixin, BaseEstimator):
         self.vectors = vectors
 
     def fit_transform(self, texts):
-        return self.vectors[:len(texts)]
+        return self.vectors[:len(texts)] if isinstance(self.vectors, np.ndarray) else self.vectors
 
 
 def dataset(likes, **columns):
@@ -118,6 +120,22 @@ def test_a_history_without_likes_has_no_scores():
     assert np.isneginf(S[0]).all() and np.isfinite(S[1]).all(), "a liked film that was cold in training speaks, too"
 
 
+def test_an_item_of_which_nothing_is_known_cannot_be_scored():
+    """-inf for the item and for whoever likes nothing else; a row of NaN says the same as a blank text, and a known year is something."""
+    H, V = random_likes(), np.random.default_rng(1).standard_normal((30, 5)).astype("float32")
+    titles, years = [f"film {i}" for i in range(30)], [1980 + i for i in range(30)]
+    titles[3], titles[4], years[3], V[5] = "", "", None, np.nan
+    data = dataset(H, title=titles, year=years)
+    model = RidgeRecommender(Given(V), template="{title}").fit(data)
+    S = model.score_items(data.users)
+    assert np.flatnonzero(np.isneginf(S).all(axis=0)).tolist() == [3] and np.isfinite(np.delete(S, 3, axis=1)).all()
+    only = csr_matrix(([1., 1], ([0, 1], [3, 4])), shape=(2, 30))
+    assert np.isneginf(model.score_history(only)[0]).all() and np.isfinite(model.score_history(only)[1, 4])
+    titled = RidgeRecommender(Given(V), template="{title}", year=0).fit(data)
+    assert np.flatnonzero(np.isneginf(titled.score_items(data.users)[0])).tolist() == [3, 4, 5]
+    assert not titled.recommend(data.users, k=30, exclude_seen=False).item_id.isin([3, 4, 5]).any()
+
+
 def test_a_language_decides():
     """Two tastes and a new film of each."""
     H = np.array([[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0]])
@@ -133,10 +151,30 @@ def test_scale_of_the_vectors_does_not_matter():
     assert np.allclose(a, b, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["genres", "year", "shared"])
-def test_wrong_weights(name):
-    with pytest.raises(ValueError, match=f"{name}: got -1"):
-        RidgeRecommender(Given(np.eye(30)), **{name: -1}).fit(dataset(random_likes()))
+@pytest.mark.parametrize("name", ["genres", "year", "shared", "reg"])
+@pytest.mark.parametrize("value", [-1, "a", None, True, np.nan, np.inf, [1]])
+def test_wrong_weights(name, value):
+    with pytest.raises(ValueError, match=re.escape(f"{name}: got {value!r}; give a number")):
+        RidgeRecommender(Given(np.eye(30)), **{name: value}).fit(dataset(random_likes()))
+
+
+@pytest.mark.parametrize("name, value", [("template", 5), ("encoder", "minilm"), ("encoder", TextEncoder)])
+def test_settings_of_another_type_are_refused_by_name(name, value):
+    with pytest.raises(TypeError, match=f"^{name}: got"):
+        RidgeRecommender(**{name: value}).fit(dataset(random_likes()))
+
+
+@pytest.mark.parametrize("gives", [np.eye(29), np.ones(30), np.full((30, 2), np.inf), "x", csr_matrix(np.eye(30))], ids=["few", "flat", "infinite", "text", "sparse"])
+def test_a_failed_fit_leaves_the_model_as_it_was(gives):
+    data = dataset(random_likes())
+    model = RidgeRecommender(Given(gives))
+    with pytest.raises(ValueError, match="^encoder: gave"):
+        model.fit(data)
+    assert vars(model) == vars(RidgeRecommender(model.encoder))
+    before = (model := RidgeRecommender(Given(np.eye(30)))).fit(data).score_items(data.users)
+    with pytest.raises(ValueError, match="^encoder: gave"):
+        model.set_params(encoder=Given(gives)).fit(dataset(random_likes(seed=1)))
+    assert np.array_equal(model.score_items(data.users), before)
 
 
 def test_wrong_calls():

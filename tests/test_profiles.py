@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from llmrec import interests, preprocessing, profiles
 from llmrec.data import make_dataset
 from llmrec.encoding import TextEncoder
 from llmrec.evaluation import evaluate
+from llmrec.explanation import explain, text_score
 from llmrec.recommenders import load_recommender
 from llmrec.preprocessing import item_text
 from llmrec.profiles import ProfileRecommender, mean_profile, profile_text, weigh_history
@@ -153,10 +155,40 @@ def test_evaluate_hands_over_training_parts_only(monkeypatch):
 
 # The recommender
 
-def test_scores_are_cosines_with_the_mean_of_the_likes(model):
+@pytest.mark.parametrize("centre", [True, False])
+def test_scores_are_cosines_with_the_mean_of_the_likes(centre):
+    model = ProfileRecommender(Letters(), centre=centre).fit(films())
     V = Letters().transform(item_text(model.train_.items))
+    if centre:
+        V = V - V.mean(axis=0)
     S = model.score_items(model.train_.users[:N_USERS])
-    assert S.dtype == np.float32 and np.allclose(S, cosine(mean_profile(model.train_.matrix()[:N_USERS], V), V), atol=1e-6)
+    assert S.dtype == np.float32 and np.allclose(S, cosine(mean_profile(model.train_.matrix()[:N_USERS], V), V), atol=1e-5)
+
+
+def test_what_all_items_share_is_nobodys_taste():
+    """A word in every title moves no list, and one person's own likes are told from the catalogue's mean."""
+    titles = ["aab", "aba", "bbc", "bcb", "ccb", "cac"]
+    frame = lambda word: make_dataset(pd.DataFrame({"user_id": 1, "item_id": range(2), "title": titles[:2]})[["user_id", "item_id"]],
+                                      pd.DataFrame({"item_id": range(6), "title": [word + title for title in titles]}))
+    plain, shared = (ProfileRecommender(Letters()).fit(frame(word)).score_items([1])[0] for word in ("", "zzzzzzzz"))
+    assert np.allclose(plain, shared, atol=1e-5) and np.ptp(plain) > .5
+    raw = ProfileRecommender(Letters(), centre=False).fit(frame("zzzzzzzz")).score_items([1])[0]
+    assert np.ptp(raw) < .1, "the control: with the mean left in, all items look alike"
+
+
+@pytest.mark.parametrize("profile", profiles.PROFILES)
+def test_an_item_without_text_cannot_be_scored(profile):
+    """-inf for the item, and for whoever likes nothing else; the others are scored as if it were not there."""
+    data = films()
+    items = data.items.assign(title=data.items.title.mask(data.items.item_id == 3, ""))
+    model = ProfileRecommender(Letters(), profile).fit(make_dataset(data.interactions, items))
+    H = csr_matrix(([1., 1, 1], ([0, 1, 1], [3, 3, 5])), shape=(3, N_ITEMS), dtype="float32")
+    S = model.score_history(H)
+    assert np.isneginf(S[[0, 2]]).all() and np.flatnonzero(np.isneginf(S[1])).tolist() == [3]
+    without = csr_matrix(([1.], ([0], [5])), shape=(1, N_ITEMS), dtype="float32")
+    assert np.allclose(np.delete(S[1], 3), np.delete(model.score_history(without)[0], 3), atol=1e-5)
+    if profile != "attention":
+        assert np.isneginf(model.score_text("abc")[0, 3])
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
@@ -190,8 +222,9 @@ def test_an_exact_index_gives_the_same_best_and_nothing_else(profile, similarity
 
 def test_a_taste_in_words(model):
     S = model.score_text(["aaa", " ", "zebra"])
-    assert S.dtype == np.float32 and np.allclose(S[[0, 2]], cosine(Letters().transform(["aaa", "zebra"]), model.V_)) and (S[1] == -np.inf).all()
-    assert np.array_equal(model.score_text("zebra"), S[[2]])
+    wanted = cosine(Letters().transform(["aaa", "zebra"]) - model.mean_, model.V_)
+    assert S.dtype == np.float32 and np.allclose(S[[0, 2]], wanted, atol=1e-5) and (S[1] == -np.inf).all()
+    assert np.allclose(model.score_text("zebra"), S[[2]], atol=1e-5)
     table = model.recommend_text(["aaa", " ", "zebra"], k=3)
     assert list(table) == ["text", "item_id", "rank", "score"] and table.text.tolist() == ["aaa"] * 3 + ["zebra"] * 3 and table.attrs["short_lists"] == 1
     assert table.item_id.tolist() == [j for row in (0, 2) for j in np.argsort(-S[row], kind="stable")[:3]]
@@ -207,6 +240,40 @@ def test_fitting_again_forgets_what_was_made_for_the_first_fit():
     model = ProfileRecommender(Letters(), index="Flat").fit(films())
     small = make_dataset(films().interactions.query("item_id < 20"), films().items.query("item_id < 20"))
     assert isinstance(model.item_index, ItemIndex) and len(model.item_index) == N_ITEMS and len(model.fit(small).item_index) == 20
+
+
+class Broken(Letters):
+    """Reads the first so many lists of texts, and then no more."""
+    def __init__(self, left=0, gives=None):
+        self.left, self.gives = left, gives
+
+    def transform(self, X):
+        if self.gives is not None:
+            return self.gives
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("encoder, error", [(Broken(), KeyboardInterrupt), (Broken(gives=np.ones((3, 2))), ValueError), (Broken(gives=np.ones(N_ITEMS)), ValueError),
+                                            (Broken(gives=np.full((N_ITEMS, 2), np.inf)), ValueError), (Broken(gives="x"), ValueError)], ids=str)
+def test_a_failed_fit_leaves_the_model_as_it_was(model, encoder, error):
+    with pytest.raises(error, match=None if error is KeyboardInterrupt else "^encoder: gave"):
+        (new := ProfileRecommender(encoder)).fit(films())
+    assert vars(new) == vars(ProfileRecommender(encoder))
+    with pytest.raises(NotFittedError):
+        new.recommend(1)
+    before, small = model.recommend(range(N_USERS)), make_dataset(films().interactions.query("item_id < 20"), films().items.query("item_id < 20"))
+    with pytest.raises(error):
+        model.set_params(encoder=encoder).fit(small)
+    assert model.recommend(range(N_USERS)).equals(before) and model.V_.shape == (N_ITEMS, 26)
+
+
+def test_a_fit_that_fails_at_the_index_or_the_data_leaves_nothing():
+    bare = make_dataset(films().interactions[["user_id", "item_id"]], films().items)
+    for settings, data in (({"index": "Nonsense"}, films()), ({"half_life": 5.}, bare), ({}, "films")):
+        model = ProfileRecommender(Letters(), **settings)
+        with pytest.raises((ValueError, TypeError), match="factory: got 'Nonsense'|index: got 'Nonsense'|half_life: got 5.0|train: got str"):
+            model.fit(data)
+        assert not any(name.endswith("_") for name in vars(model)) and "reader" not in vars(model)
 
 
 def test_attention_has_no_vector():
@@ -236,7 +303,7 @@ def test_similar_items(model):
     np.fill_diagonal(S, -np.inf)
     assert (table["rank"].to_numpy() == np.tile(range(1, 7), len(ids))).all() and (table.item_id != table.similar_item_id).all()
     assert np.allclose(table.score.to_numpy().reshape(-1, 6), -np.sort(-S, axis=1)[:, :6], atol=1e-6)
-    assert model.similar_items(ids[0], k=6).equals(table[:6]) and len(model.similar_items(ids[0], k=1000)) == len(ids) - 1
+    assert np.allclose(model.similar_items(ids[0], k=6).score, table.score[:6], atol=1e-5) and len(model.similar_items(ids[0], k=1000)) == len(ids) - 1
     with pytest.raises(ValueError, match="item_ids: unknown 'x'"):
         model.similar_items(["x"])
     with pytest.raises(ValueError, match="k: got 0"):
@@ -246,8 +313,7 @@ def test_similar_items(model):
 def test_an_item_is_left_out_of_its_own_list_among_equals():
     frame = pd.DataFrame({"user_id": 1, "item_id": range(6), "title": "the same"})
     table = ProfileRecommender(Letters()).fit(make_dataset(frame)).similar_items(range(6), k=3)
-    assert table.groupby("item_id").similar_item_id.apply(list).to_dict() == {
-        i: [j for j in range(6) if j != i][:3] for i in range(6)}
+    assert (table.item_id != table.similar_item_id).all() and (table.groupby("item_id").similar_item_id.nunique() == 3).all()
 
 
 def test_it_can_be_cloned_and_its_encoder_stays_as_it_was(model):
@@ -272,6 +338,25 @@ def test_wrong_parameters_are_refused_before_encoding(wrong, message):
         ProfileRecommender(None, **wrong).fit(films())
 
 
+@pytest.mark.parametrize("name, value", [("profile", ["mean"]), ("similarity", None), ("template", 5), ("index", 5), ("centre", "yes"), ("by_rating", 1), ("encoder", 5),
+                                         ("encoder", Letters), ("temperature", "a"), ("temperature", True), ("half_life", "a"), ("half_life", True), ("dislikes", "a"),
+                                         ("dislikes", [1]), ("n_interests", "3"), ("n_titles", None), ("n_candidates", 1.5)])
+def test_settings_of_another_type_are_refused_by_name(name, value):
+    model = ProfileRecommender(Letters()).set_params(**{name: value})
+    with pytest.raises((ValueError, TypeError), match=f"^{name}( must|: got)"):
+        model.fit(films())
+    assert not hasattr(model, "train_")
+
+
+def test_explanations_follow_the_centring(model):
+    """What a text of an item would score is what the model scores with the text that it has."""
+    user, item = 0, int(model.train_.item_codes([39])[0])
+    text = item_text(model.train_.items)[item]
+    assert text_score(model, user, 39)([text]) == pytest.approx(model.score_items([user])[0, item], abs=1e-5)
+    found = explain(model, user, 39, method="lime")
+    assert found.score == pytest.approx(float(model.score_items([user])[0, item]), abs=1e-5)
+
+
 # Files
 
 @pytest.mark.parametrize("folder", [str, lambda path: path], ids=["text", "Path"])
@@ -285,13 +370,15 @@ def test_a_saved_recommender_comes_back(tmp_path, folder):
     assert np.array_equal(clone(back).fit(films()).V_, model.V_)
 
 
+@pytest.mark.parametrize("centre", [True, False])
 @pytest.mark.parametrize("way", [{"profile": "attention", "half_life": 5.}, {"profile": "interests", "index": "Flat", "dislikes": .5},
                                  {"profile": "text", "half_life": 5.}], ids=str)
-def test_a_loaded_recommender_weighs_looks_up_and_reads_as_before(tmp_path, way):
+def test_a_loaded_recommender_weighs_looks_up_and_reads_as_before(tmp_path, way, centre):
     encoder = TextEncoder(device="cpu", dtype="float32", cache_dir=str(tmp_path / "cache"))
-    model = ProfileRecommender(encoder, template="{title}", **way).fit(films())
+    model = ProfileRecommender(encoder, template="{title}", centre=centre, **way).fit(films())
     model.save(tmp_path / "model.npz")
     back = load_recommender(tmp_path / "model.npz")
+    assert back.mean_.any() == centre and back.mean_.tobytes() == model.mean_.tobytes()
     assert (back.X_ != model.X_).nnz == 0 and back.recommend(range(N_USERS)).equals(model.recommend(range(N_USERS)))
     assert back.recommend_text("space").equals(model.recommend_text("space"))
 
