@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from scipy.special import log_softmax
 
 from .evaluation import check_k, score_blocks, top_k
-from .profiles import check_amount
+from .probing import check_amount
 from .recommenders import Recommender, lists_to_frame
 
 # %% ../nbs/11_ranking.ipynb #881f366b
@@ -117,7 +117,7 @@ def recommend_with_probability(
     model:Recommender,       # fitted
     user_ids,                # one id or several
     k:int=10,                # places in a list
-    temperature:float=.1,    # of the softmax over all that may be listed; .1 suits cosines of a mean profile: `fit_temperature` finds the one of another model
+    temperature:float=.2,    # of the softmax over all that may be listed; .2 suits cosines of a mean profile: `fit_temperature` finds the one of another model
     exclude_seen:bool=True,  # leave out everything the person has rated
 )->pd.DataFrame:             # user_id, item_id, rank (1..k), score, probability; attrs["short_lists"] as in `recommend`
     """The k best items for each person, with the probability that the softmax gives them.
