@@ -12,8 +12,8 @@ from scipy.optimize import minimize_scalar
 from scipy.sparse import csr_matrix
 from scipy.special import log_softmax
 
-from .evaluation import score_blocks, top_k
-from .profiles import check_amount
+from .evaluation import check_k, score_blocks, top_k
+from .probing import check_amount
 from .recommenders import Recommender, lists_to_frame
 
 # %% ../nbs/11_ranking.ipynb #881f366b
@@ -97,7 +97,8 @@ def reliability(
     """Predicted probability against observed frequency, every label a draw and every item a forecast for it.
 
     Raises `ValueError` as `softmax` and `check_labels` do, or if n_bins is below 1. Source: Naeini, Cooper & Hauskrecht, AAAI 2015; bins of equal mass as in Nixon et al., CVPR Workshops 2019."""
-    if not isinstance(n_bins, (int, np.integer)) or n_bins < 1: raise ValueError(f"n_bins: got {n_bins!r}; give a whole number of at least 1")
+    if not isinstance(n_bins, (int, np.integer)) or isinstance(n_bins, bool) or n_bins < 1:
+        raise ValueError(f"n_bins: got {n_bins!r}; give a whole number of at least 1")
     check_scores(S, temperature)
     labels = check_labels(S, labels)
     asked = labels.getnnz(axis=1) > 0
@@ -116,12 +117,13 @@ def recommend_with_probability(
     model:Recommender,       # fitted
     user_ids,                # one id or several
     k:int=10,                # places in a list
-    temperature:float=.1,    # of the softmax over all that may be listed; .1 suits cosines of a mean profile: `fit_temperature` finds the one of another model
+    temperature:float=.2,    # of the softmax over all that may be listed; .2 suits cosines of a mean profile: `fit_temperature` finds the one of another model
     exclude_seen:bool=True,  # leave out everything the person has rated
 )->pd.DataFrame:             # user_id, item_id, rank (1..k), score, probability; attrs["short_lists"] as in `recommend`
     """The k best items for each person, with the probability that the softmax gives them.
 
     Raises `ValueError` for unknown users, k below 1, or a temperature not above 0."""
+    check_k(k)
     user_ids, empty = np.atleast_1d(user_ids), np.empty((0, k), "float32")
     found = [[empty.astype(int), empty, empty]]
     for _, S in model.allowed_scores(user_ids, exclude_seen):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ITEMS', 'like_order', 'split_rows', 'attend', 'Block', 'SASRecNet', 'pad_rows', 'cut_windows', 'next_loss',
-           'next_scores', 'held_ndcg', 'train_sasrec', 'check_sasrec', 'SASRec', 'fit', 'network', 'score_sequences',
-           'score_items']
+           'next_scores', 'held_ndcg', 'train_sasrec', 'check_sasrec', 'network_bytes', 'SASRec', 'fit', 'network',
+           'score_sequences', 'score_items']
 
 # %% ../nbs/12b_sequence.ipynb #4ab16310
 import numpy as np, torch
@@ -19,6 +19,7 @@ from .encoding import TextEncoder
 from .metrics import ndcg_at_k, top_k
 from .preprocessing import TEMPLATE, item_text
 from .recommenders import Recommender
+from .two_tower import check_between, check_memory, check_whole
 from .two_tower import contrast_loss, draw_others, hold_out, standardise
 
 # %% ../nbs/12b_sequence.ipynb #8463e785
@@ -98,7 +99,7 @@ class SASRecNet(torch.nn.Module):
     def vectors(self,
         codes:torch.Tensor,  # (n,) int64 item codes
     )->torch.Tensor:         # (n, d)
-        "The vectors of films, from language, identity, or both."
+        "The vectors of items, from language, identity, or both."
         return (0 if self.map is None else self.V[codes] @ self.map) + (0 if self.ids is None else self.ids[codes])
 
     def forward(self,
@@ -124,7 +125,7 @@ def cut_windows(
     length:int,                  # likes in a window, at most
     rng:np.random.Generator,     # draws where the first window ends
 )->tuple[np.ndarray,np.ndarray,np.ndarray]:  # (w,) int user codes, (w, length) inputs, (w, length) what follows each input; -1 after the end
-    "Windows in which every like but a user's first is foretold once."
+    "Windows in which every like but a user's first is predicted once."
     found = []
     for user, row in enumerate(histories):
         borders = [1, *range(1 + rng.integers(1, length + 1), len(row), length), len(row)]
@@ -224,28 +225,40 @@ def check_sasrec(
     "Raise `ValueError` naming a parameter that is out of range."
     for name, accepted in (("items", ITEMS), ("loss", ("full", "sampled"))):
         if (value := getattr(model, name)) not in accepted: raise ValueError(f"{name}: got {value!r}; accepted are {', '.join(map(repr, accepted))}")
-    for name in ("d", "n_blocks", "length", "batch_size", "n_sampled", "n_epochs", "patience"):
-        value = getattr(model, name)
-        if not isinstance(value, (int, np.integer)) or value < 1: raise ValueError(f"{name}: got {value!r}; give a whole number of at least 1")
-    if not 0 <= model.dropout < 1: raise ValueError(f"dropout: got {model.dropout}; give a share of at least 0 and below 1")
-    if not 0 < model.lr < np.inf: raise ValueError(f"lr: got {model.lr}; give a number above 0")
-    if not 0 <= model.weight_decay < np.inf: raise ValueError(f"weight_decay: got {model.weight_decay}; give 0 or a number above it")
+    names = "d", "n_blocks", "length", "batch_size", "n_sampled", "n_epochs", "patience"
+    check_whole(**{name: getattr(model, name) for name in names})
+    check_between("dropout", model.dropout, 0, .99)
+    check_between("lr", model.lr, 1e-9, 1)
+    check_between("weight_decay", model.weight_decay, 0, 1 / model.lr)
+
+def network_bytes(
+    model:Recommender,  # whose parameters are used: those of `SASRec`
+    X:csr_matrix,       # (n_users, n_items) likes to train on
+    width:int,          # of the language vectors
+)->float:               # bytes
+    "What training needs at most: weights and moments, rows of likes, states of a batch, tables of scores."
+    (n_users, n_items), length, d = X.shape, model.length, model.d
+    windows, others = min(model.batch_size, X.nnz), n_items if model.loss == "full" else model.n_sampled
+    n_weights = (n_items + width + length) * d + model.n_blocks * (5 * d * d + 9 * d)
+    states = windows * length * (model.n_blocks * (12 * d + 3 * length) + 4 * d)
+    tables = min(windows * length, X.nnz) * others
+    return 24. * n_weights + 8. * n_users * length + 8. * states + 24. * tables + 12. * d * others
 
 # %% ../nbs/12b_sequence.ipynb #5d43b7f1
 class SASRec(Recommender):
-    """Foretells the next like from the last ones, with self-attention over language vectors, identities, or both.
+    """Predicts the next like from the last ones, with self-attention over language vectors, identities, or both.
 
     Source: Kang & McAuley, ICDM 2018; softmax loss: Klenitskiy & Vasilev, RecSys 2023; language: Hou et al., KDD 2022."""
 
     def __init__(self,
         encoder=None,            # transformer from a list of texts to (n, d0) vectors; None: TextEncoder()
-        items:str="both",        # where the vectors of films come from: "language", "ids" or "both"
+        items:str="both",        # where the vectors of items come from: "language", "ids" or "both"
         d:int=64,                # width of the network
         n_blocks:int=1,          # blocks, one upon the other
         length:int=50,           # likes it reads, the last ones
         dropout:float=.3,        # share of numbers set to 0 in training, below 1
-        loss:str="sampled",      # softmax over all liked films, "full", or over some, "sampled"
-        n_sampled:int=512,       # films drawn for each batch by the loss "sampled"
+        loss:str="sampled",      # softmax over all liked items, "full", or over some, "sampled"
+        n_sampled:int=512,       # items drawn for each batch by the loss "sampled"
         lr:float=.003,           # step of AdamW, above 0
         weight_decay:float=0,    # of AdamW, at least 0
         batch_size:int=32,       # windows in a batch
@@ -263,7 +276,9 @@ def fit(
     self:SASRec,
     train:Dataset,  # likes with timestamps, and items with the fields of the template
 )->SASRec:          # self
-    "Train on all likes but those held out to stop by; raises `ValueError` for wrong parameters, no timestamps, or too few likes."
+    """Train on all likes but those held out to stop by.
+
+    Raises `ValueError` for wrong parameters, too little memory for them, no timestamps, or too few likes."""
     check_sasrec(self)
     Recommender.fit(self, train)
     seed = int(np.random.default_rng(self.rng).integers(2**63))
@@ -272,6 +287,8 @@ def fit(
     kept = np.asarray(X[users, items]).ravel() > 0
     encoder = TextEncoder() if self.encoder is None else clone(self.encoder)
     V = standardise(encoder.fit_transform(item_text(train.items, self.template)))
+    decisive = {name: getattr(self, name) for name in ("d", "n_blocks", "length", "batch_size", "loss", "n_sampled")}
+    check_memory(network_bytes(self, X, V.shape[1]), **decisive)
     self.V_, self.n_likes_ = V / np.float32(V.shape[1] ** .5), np.bincount(X.indices, minlength=train.n_items)
     self.weights_, self.history_ = train_sasrec(self, split_rows(users[kept], items[kept], train.n_users), X, held, self.V_, seed)
     self.sequences_ = pad_rows(split_rows(users, items, train.n_users), self.length)

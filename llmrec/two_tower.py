@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['LOSSES', 'standardise', 'init_weights', 'tower', 'profiles_without', 'draw_others', 'contrast_loss', 'batch_loss',
            'hold_out', 'held_ndcg', 'run_key', 'write_state', 'read_state', 'train_epoch', 'train_towers',
-           'check_two_tower', 'TwoTower', 'climb', 'score_history', 'item_similarity']
+           'check_between', 'check_whole', 'check_two_tower', 'check_memory', 'training_bytes', 'TwoTower', 'climb',
+           'score_history', 'item_similarity']
 
 # %% ../nbs/11b_two_tower.ipynb #f608285c
-import hashlib, io, json
+import hashlib, io, json, os
+from numbers import Real
 from pathlib import Path
 
 import numpy as np, torch
@@ -20,7 +22,7 @@ from .data import Dataset, write_whole
 from .encoding import TextEncoder
 from .metrics import ndcg_at_k, top_k
 from .preprocessing import TEMPLATE, item_text
-from .profiles import check_amount, mean_profile
+from .profiles import mean_profile
 from .recommenders import Recommender
 
 # %% ../nbs/11b_two_tower.ipynb #75c19b5b
@@ -145,10 +147,10 @@ def held_ndcg(
     "How well the towers rank what was held out, 512 people at a time."
     users, found = np.flatnonzero(np.diff(held.indptr)), []
     with torch.no_grad():
-        films = tower(torch.from_numpy(V), weights.chunk(2)[1], sizes).T
+        places = tower(torch.from_numpy(V), weights.chunk(2)[1], sizes).T
         for start in range(0, len(users), 512):
             rows = X[users[start:start + 512]]
-            S = (tower(torch.from_numpy(mean_profile(rows, V)), weights.chunk(2)[0], sizes) @ films).numpy()
+            S = (tower(torch.from_numpy(mean_profile(rows, V)), weights.chunk(2)[0], sizes) @ places).numpy()
             S[rows.nonzero()] = -np.inf
             found.append(ndcg_at_k(top_k(S, 10), held[users[start:start + 512]], 10))
     return float(np.concatenate(found).mean())
@@ -182,7 +184,7 @@ def read_state(
     "Fetch the state of a run; raises `ValueError` if the file is damaged or belongs to another run."
     if not Path(path).exists(): return {}
     try:
-        with np.load(path, allow_pickle=False) as file: state = dict(file)
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file: state = dict(file)
         found = str(state.pop("key"))
     except Exception as error: raise ValueError(f"checkpoint: {path} is not a whole checkpoint ({error}); delete it") from None
     if found != key: raise ValueError(f"checkpoint: {path} is of a run on other data or with other settings; give another name, or delete it")
@@ -208,7 +210,8 @@ def train_epoch(
         loss.backward()
         optimiser.step()
         total += loss.item() * len(batch)
-    if not np.isfinite(total): raise ValueError(f"lr: got {model.lr}; steps of that length diverge, give a smaller one")
+    if not np.isfinite(total) or not weights.isfinite().all():
+        raise ValueError(f"lr: got {model.lr}; steps of that length diverge, give a smaller one")
     return total / len(order)
 
 # %% ../nbs/11b_two_tower.ipynb #0738eb95
@@ -238,24 +241,66 @@ def train_towers(
     return best, history
 
 # %% ../nbs/11b_two_tower.ipynb #7aa91834
+def check_between(
+    name:str,       # the parameter, for the message
+    value,          # what came
+    least:float,    # smallest value that makes sense
+    most:float,     # largest
+)->None:
+    "Raise `ValueError` unless it is a number within its limits."
+    if isinstance(value, Real) and not isinstance(value, bool) and least <= value <= most: return
+    raise ValueError(f"{name}: got {value!r}; give a number from {least:g} to {most:g}")
+
+def check_whole(
+    **values,       # name of a parameter -> its value
+)->None:
+    "Raise `ValueError` for a parameter that is no whole number of at least 1."
+    for name, value in values.items():
+        if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1: continue
+        raise ValueError(f"{name}: got {value!r}; give a whole number of at least 1")
+
 def check_two_tower(
     model:Recommender,  # whose parameters are looked at: those of `TwoTower`
 )->None:
     "Raise `ValueError` naming a parameter that is out of range."
     if model.loss not in LOSSES: raise ValueError(f"loss: got {model.loss!r}; accepted are {', '.join(map(repr, LOSSES))}")
     if not isinstance(model.hidden, (tuple, list)): raise ValueError(f"hidden: got {model.hidden!r}; give a tuple of widths, () for a linear map")
-    whole = {name: getattr(model, name) for name in ("d", "batch_size", "n_sampled", "n_epochs", "patience")} | {"hidden": model.hidden}
-    for name, value in whole.items():
-        for n in value if name == "hidden" else [value]:
-            if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1: raise ValueError(f"{name}: got {value!r}; give whole numbers of at least 1")
-    for name in ("temperature", "lr", "weight_decay"): check_amount(name, getattr(model, name), zero=name == "weight_decay")
+    names = "d", "batch_size", "n_sampled", "n_epochs", "patience"
+    check_whole(**{name: getattr(model, name) for name in names})
+    for width in model.hidden: check_whole(hidden=width)
+    check_between("temperature", model.temperature, 1e-4, 1e4)
+    check_between("lr", model.lr, 1e-9, 1)
+    check_between("weight_decay", model.weight_decay, 0, 1 / model.lr)  # a step takes lr * weight_decay of a weight
+
+# %% ../nbs/11b_two_tower.ipynb #76802744
+def check_memory(
+    needed:float,   # bytes, an estimate
+    **settings,     # what decides it: name of a parameter -> its value
+)->None:
+    "Raise `ValueError` naming the parameters if the machine has less memory, before anything is made."
+    try: there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError): there = 2**36  # Windows does not say
+    if needed <= there: return
+    told = ", ".join(f"{name}: got {value!r}" for name, value in settings.items())
+    needed, there = needed / 2**30, there / 2**30
+    raise ValueError(f"{told}; that needs about {needed:,.0f} GiB of memory, of {there:,.0f}; give smaller numbers")
+
+def training_bytes(
+    model:Recommender,  # whose parameters are used: those of `TwoTower`
+    X:csr_matrix,       # (n_users, n_items) likes to train on
+    width:int,          # of the item vectors
+)->float:               # bytes
+    "What training needs at most: weights and moments, what passes through the towers, tables of scores."
+    b, n_items, sizes = min(model.batch_size, X.nnz), X.shape[1], [width, *model.hidden, model.d]
+    c = {"full": n_items, "sampled": model.n_sampled, "in-batch": b}[model.loss]
+    n_weights = 2 * sum((before + 1) * after for before, after in zip(sizes, sizes[1:]))
+    return 24. * n_weights + 8. * max(b + c, n_items) * sum(sizes) + 24. * b * c
 
 # %% ../nbs/11b_two_tower.ipynb #d434ec47
 class TwoTower(Recommender):
     """Maps language vectors of items and mean profiles of people to where next likes lie near.
 
     Source: Yi et al., RecSys 2019; with hidden=() and no graph, close to AlphaRec, Sheng et al., ICLR 2025."""
-
     def __init__(self,
         encoder=None,               # transformer from a list of texts to (n, d) vectors; None: TextEncoder()
         hidden:tuple[int,...]=(),   # widths of the layers between the vectors and the last; () is a linear map
@@ -279,13 +324,15 @@ class TwoTower(Recommender):
     def fit(self,
         train:Dataset,              # likes, and items with the fields of the template
     )->"TwoTower":                  # self
-        "Train on all likes but those held out to stop by; raises `ValueError` for wrong parameters, or data without likes enough."
+        "Train on all likes but those held out; raises `ValueError` for parameters or data that cannot be used."
         check_two_tower(self)
         super().fit(train)
         seed = int(np.random.default_rng(self.rng).integers(2**63))
         X, held = hold_out(train, np.random.default_rng(seed))
         encoder = TextEncoder() if self.encoder is None else clone(self.encoder)
         self.V_ = standardise(encoder.fit_transform(item_text(train.items, self.template)))
+        decisive = {name: getattr(self, name) for name in ("hidden", "d", "loss", "n_sampled", "batch_size")}
+        check_memory(training_bytes(self, X, self.V_.shape[1]), **decisive)
         self.weights_, self.history_ = train_towers(self, X, held, self.V_, seed)
         self.items_ = self.climb(self.V_, half=1)
         return self

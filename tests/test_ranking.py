@@ -48,6 +48,12 @@ def test_wrong_temperatures_are_refused(temperature, movielens):
             call()
 
 
+@pytest.mark.parametrize("wrong", ["5", 0, 2.5, None])
+def test_wrong_lengths_of_lists_are_refused(wrong, movielens):
+    with pytest.raises(ValueError, match=f"k: got {wrong!r}; give a whole number of at least 1"):
+        recommend_with_probability(Popularity().fit(movielens), 1, k=wrong)
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_scores_that_are_no_numbers_are_refused(wrong):
     S = np.array([[0, 1], [wrong, 1]], "float32")
@@ -174,9 +180,9 @@ def test_reliability_without_labels():
         reliability(np.eye(2), csr_matrix((2, 2)))
 
 
-@pytest.mark.parametrize("n_bins", [0, 2.5])
+@pytest.mark.parametrize("n_bins", [0, 2.5, True, "3"])
 def test_wrong_bins(n_bins):
-    with pytest.raises(ValueError, match=f"n_bins: got {n_bins}"):
+    with pytest.raises(ValueError, match=f"n_bins: got {n_bins!r}"):
         reliability(np.eye(2), np.eye(2), n_bins=n_bins)
 
 

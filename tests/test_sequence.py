@@ -9,9 +9,8 @@ from sklearn.base import clone
 import llmrec.sequence
 from llmrec.data import Dataset
 from llmrec.encoding import Stateless
-from llmrec.hybrids import LeaveOutRated
 from llmrec.recommenders import load_recommender
-from llmrec.sequence import ITEMS, SASRec, SASRecNet, attend, cut_windows, like_order, next_loss, next_scores, pad_rows, split_rows
+from llmrec.sequence import ITEMS, SASRec, SASRecNet, attend, cut_windows, like_order, network_bytes, next_loss, next_scores, pad_rows, split_rows
 from llmrec.two_tower import hold_out
 
 QUICK = dict(d=8, length=6, n_epochs=3, batch_size=8, n_sampled=8, lr=.02, patience=9)
@@ -113,7 +112,7 @@ def test_the_last_likes_are_kept():
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=5), st.integers(1, 6), st.integers(0, 2**31))
-def test_every_like_but_the_first_is_foretold_once_from_those_before_it(sizes, length, seed):
+def test_every_like_but_the_first_is_predicted_once_from_those_before_it(sizes, length, seed):
     rows = [np.arange(size) + 100 * user for user, size in enumerate([*sizes, 2])]
     users, inputs, targets = cut_windows(rows, length, np.random.default_rng(seed))
     real = targets >= 0
@@ -230,14 +229,6 @@ def test_a_film_that_nobody_liked_needs_language(items):
     assert np.isneginf(S[:, 12:]).all() if items == "ids" else np.isfinite(S[:, 12:]).all()
 
 
-def test_films_that_were_rated_can_be_left_out():
-    class Without(LeaveOutRated, SASRec): "Leaves out what was rated."
-    data = dataset(RING, 12, rating=5.)
-    data.interactions.loc[data.interactions.index[:2], "rating"] = 1.
-    S = Without(Letters(), template="{title}", **QUICK).fit(data).score_items([0])
-    assert np.flatnonzero(np.isneginf(S[0])).tolist() == [0, 1]
-
-
 def test_training_stops_when_nothing_better_comes_and_keeps_the_best():
     fitted = model(n_epochs=200, patience=4, lr=.1).fit(dataset(RING))
     ndcg = fitted.history_[:, 1]
@@ -261,7 +252,23 @@ def test_nobody_with_three_likes():
     (dict(items="texts"), "items: got 'texts'; accepted are 'both', 'language', 'ids'"), (dict(loss="in-batch"), "loss: got 'in-batch'; accepted are 'full', 'sampled'"),
     (dict(d=0), "d: got 0"), (dict(n_blocks=0), "n_blocks: got 0"), (dict(length=2.5), "length: got 2.5"), (dict(dropout=1), "dropout: got 1"), (dict(dropout=-.1), "dropout: got -0.1"),
     (dict(batch_size=0), "batch_size: got 0"), (dict(n_sampled=0), "n_sampled: got 0"), (dict(n_epochs="9"), "n_epochs: got '9'"), (dict(patience=0), "patience: got 0"),
-    (dict(lr=0), "lr: got 0"), (dict(lr=float("nan")), "lr: got nan"), (dict(weight_decay=-1), "weight_decay: got -1")])
+    (dict(lr=0), "lr: got 0"), (dict(lr=float("nan")), "lr: got nan"), (dict(weight_decay=-1), "weight_decay: got -1"), (dict(lr=1e38), r"lr: got 1e\+38; give a number from 1e-09 to 1"),
+    (dict(lr="a"), "lr: got 'a'"), (dict(dropout="a"), "dropout: got 'a'"), (dict(dropout=True), "dropout: got True"), (dict(d=True), "d: got True"), (dict(weight_decay=1e30), "weight_decay: got 1e")])
 def test_wrong_parameters_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
         model(**wrong).fit(dataset(RING))
+
+
+@pytest.mark.parametrize("wrong", [dict(n_sampled=10**12), dict(d=10**9), dict(length=10**11), dict(n_blocks=10**10)])
+def test_what_the_memory_cannot_hold_is_refused_before_it_is_made(wrong, monkeypatch):
+    monkeypatch.setattr(llmrec.sequence, "train_sasrec", None)
+    (name, value), = wrong.items()
+    with pytest.raises(ValueError, match=f"{name}: got {value}.* that needs about [0-9,]+ GiB of memory, of [0-9,]+; give smaller numbers"):
+        model(**wrong).fit(dataset(RING))
+
+
+@EVERY_KIND
+def test_the_estimate_counts_every_weight(items):
+    net, settled = random_net(items=items, n_blocks=2)
+    X = dataset(RING, 15).matrix()
+    assert network_bytes(settled, X, 5) > 16 * sum(weights.numel() for weights in net.parameters())

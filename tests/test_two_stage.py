@@ -70,7 +70,7 @@ def test_liked_films_are_scored_as_als_scores_them():
     assert ours.space_[~LIKED].any(axis=1).all() and not ours.V_[~LIKED].any()
 
 
-def test_a_new_film_lies_where_a_film_of_the_same_text_is_foretold():
+def test_a_new_film_lies_where_a_film_of_the_same_text_is_predicted():
     data = dataset()
     for column in ("title", "genres", "year"): data.items[column] = data.items[column].astype(object)
     data.items.loc[39, ["title", "genres", "year"]] = data.items.loc[38, ["title", "genres", "year"]]
@@ -163,6 +163,7 @@ def test_what_may_be_listed_is_known_before_the_search():
 def test_short_lists_are_counted():
     lists = clone(STAGES).fit(DATA).recommend([0, 1], k=8)
     assert lists.attrs["short_lists"] == 2 and lists.groupby("user_id").size().tolist() == [5, 5]
+    assert clone(STAGES).set_params(n_candidates=10**12).fit(DATA).recommend([0], k=3).attrs["short_lists"] == 0  # no more than there are
     assert len(clone(STAGES).fit(DATA).recommend([11], k=3)) == 0  # this person has no likes, so the retriever scores nothing
 
 
@@ -215,9 +216,9 @@ def test_no_like_is_said():
         clone(MAPPED).fit(Dataset(low, DATA.items, DATA.users))
 
 
-@pytest.mark.parametrize("wrong", [0, 2.5, -3, None])
+@pytest.mark.parametrize("wrong", [0, 2.5, -3, None, True, "5"])
 def test_a_wrong_number_of_candidates_is_named(wrong):
-    with pytest.raises(ValueError, match="n_candidates must be a whole number"):
+    with pytest.raises(ValueError, match=f"n_candidates: got {wrong!r}; give a whole number of at least 1"):
         clone(STAGES).set_params(n_candidates=wrong).fit(DATA)
 
 
@@ -243,3 +244,5 @@ def test_on_film_ratings(movielens):
     assert abs(value(mapped, split) - value(als, split)) < .005
     few = evaluate(TwoStage(mapped, RidgeRecommender(Letters()), n_candidates=15), split, stage="validation")
     assert few.meta["short_lists"] == len(few.per_user)  # of 20 places, 15 are filled
+    new = evaluate(TwoStage(mapped, RidgeRecommender(Letters()), n_candidates=20), cold)
+    assert new.meta["short_lists"] == 0 and np.isin(new.topk, cold.candidates).all(), "what may be listed is known before the search"

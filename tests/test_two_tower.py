@@ -1,4 +1,6 @@
 """Two towers: losses against independent sums, gradients by finite differences, the hold-out by hand, runs that are killed, and the promises of a recommender."""
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +17,8 @@ import llmrec.two_tower
 from llmrec.data import Dataset
 from llmrec.encoding import Stateless
 from llmrec.recommenders import load_recommender
-from llmrec.two_tower import (LOSSES, TwoTower, batch_loss, contrast_loss, draw_others, hold_out, init_weights, profiles_without, standardise, tower)
+from llmrec.two_tower import (LOSSES, TwoTower, batch_loss, contrast_loss, draw_others, hold_out, init_weights, profiles_without, standardise,
+                              tower, training_bytes)
 
 blocks = (np.arange(24)[:, None] // 12 == np.arange(20) // 10) & (np.random.default_rng(0).random((24, 20)) < .6)  # two groups, each with films of its own
 QUICK = dict(d=4, n_epochs=4, batch_size=32, n_sampled=8, lr=.02, patience=9)
@@ -253,10 +256,13 @@ def test_people_with_one_like_or_all_do_no_harm():
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (dict(loss="hinge"), "loss: got 'hinge'; accepted are 'full'"), (dict(hidden=256), "hidden: got 256; give a tuple"), (dict(hidden=(0,)), r"hidden: got \(0,\)"),
+    (dict(loss="hinge"), "loss: got 'hinge'; accepted are 'full'"), (dict(hidden=256), "hidden: got 256; give a tuple"), (dict(hidden=(0,)), "hidden: got 0"), (dict(hidden=("a",)), "hidden: got 'a'"),
     (dict(d=0), "d: got 0"), (dict(n_epochs=1.5), "n_epochs: got 1.5"), (dict(batch_size=0), "batch_size: got 0"), (dict(n_sampled=0), "n_sampled: got 0"),
     (dict(patience=0), "patience: got 0"), (dict(lr=0), "lr: got 0"), (dict(lr=float("nan")), "lr: got nan"), (dict(temperature=-1), "temperature: got -1"),
-    (dict(weight_decay=-1), "weight_decay: got -1"), (dict(temperature="a"), "temperature: got 'a'"), (dict(d=True), "d: got True")])
+    (dict(weight_decay=-1), "weight_decay: got -1"), (dict(temperature="a"), "temperature: got 'a'"), (dict(d=True), "d: got True"),
+    (dict(lr=1e38), r"lr: got 1e\+38; give a number from 1e-09 to 1"), (dict(lr=1e300), "lr: got 1e"), (dict(lr=True), "lr: got True"), (dict(lr=".1"), "lr: got '.1'"),
+    (dict(temperature=1e-300), "temperature: got 1e-300; give a number from 0.0001"), (dict(temperature=1e300), "temperature: got 1e"),
+    (dict(weight_decay=1e30), "weight_decay: got 1e"), (dict(n_sampled="8"), "n_sampled: got '8'")])
 def test_wrong_parameters(wrong, message):
     with pytest.raises(ValueError, match=message):
         model(**wrong).fit(dataset(blocks))
@@ -266,3 +272,19 @@ def test_wrong_parameters(wrong, message):
 def test_vectors_nothing_can_be_learnt_from(V, message):
     with pytest.raises(ValueError, match=f"encoder: .*{message}"):
         standardise(V)
+
+
+@pytest.mark.parametrize("wrong", [dict(n_sampled=10**12), dict(hidden=(10**9,)), dict(d=10**10), dict(hidden=(10**5, 10**6))])
+def test_what_the_memory_cannot_hold_is_refused_before_it_is_made(wrong, monkeypatch):
+    monkeypatch.setattr(llmrec.two_tower, "train_towers", None)
+    (name, value), = wrong.items()
+    with pytest.raises(ValueError, match=f"{name}: got {re.escape(str(value))}.* that needs about [0-9,]+ GiB of memory, of [0-9,]+; give smaller numbers"):
+        model(**wrong).fit(dataset(blocks))
+
+
+def test_the_estimate_counts_weights_films_and_scores():
+    X = csr_matrix(blocks, dtype="float32")
+    small, wide, many = (training_bytes(model(loss="sampled", **more), X, 4) for more in ({}, dict(hidden=(1000,)), dict(n_sampled=10_000)))
+    assert wide - small > 16 * 2 * len(init_weights((4, 1000, 4), np.random.default_rng(0))) - 16 * 2 * len(init_weights((4, 4), np.random.default_rng(0)))
+    assert many - small > 4 * 4 * 32 * (10_000 - 8), "several tables of a batch of 32 with a column for each film drawn"
+    assert training_bytes(model(batch_size=10**12), X, 4) == training_bytes(model(batch_size=X.nnz), X, 4), "no batch has more likes than there are"
