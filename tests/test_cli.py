@@ -206,19 +206,19 @@ def test_titles_are_shown_as_they_are(llmrec):
 @pytest.mark.filterwarnings("ignore:reports")
 def test_nothing_that_is_data_is_read_as_markup(console, llmrec, shop, tmp_path, capsys):
     films = pd.read_csv(shop / "films.csv")
-    many = pd.concat([films.assign(user_id=films.user_id.astype("str") + mark, title=films.title.fillna("") + "[/b] [red]") for mark in ("[/b]", "[i]:smile:\x1b[2J")])
+    many = pd.concat([films.assign(user_id=films.user_id.astype("str") + mark, title=films.title.fillna("") + "[/b] [red]") for mark in ("[/b]", "[i]:smile:")])
     for folder in ("films[", "["):
         (tmp_path / folder).mkdir()
     many.to_csv(tmp_path / "films[/b].csv", index=False)
     (tmp_path / "[/b].toml").write_text("")
-    (tmp_path / "[red]c.toml").write_text("[encoder]\nprefix = '[/b]'\n")
+    (tmp_path / (hostile := "[red]\x1b[2J.toml")).write_text("[encoder]\nprefix = '[/b]'\n")
     given = ["--set", "data.interactions=films[/b].csv", f"encoder.cache_dir={shop / 'cache'}"]
     codes = [main(["recommend", "--output", "lists[/b].csv", *given], console), main(["explain", "--user", "1[/b]", "--item", "9", *given], console),
-             main(["compare", "[/b].toml", "[red]c.toml", *given], console), main(["evaluate", "--plot", "[/b].png", *given], console)]
+             main(["compare", "[/b].toml", hostile, *given], console), main(["evaluate", "--plot", "[/b].png", *given], console)]
     out, err = capsys.readouterr()
     out += console.file.getvalue() if console else ""
     assert err == "" and codes == [0] * 4 and "\x1b" not in out
-    for text in ("User 1[/b] liked", "[/b] [red]", "more users, in lists[/b].csv", "│ [/b].toml", "│ [red]c.toml", ":smile:", "│ encoder.prefix │            │ [/b]"):
+    for text in ("User 1[/b] liked", "[/b] [red]", "more users, in lists[/b].csv", "│ [/b].toml", "│ [red]\N{REPLACEMENT CHARACTER}[2J.toml", ":smile:", "encoder.prefix │"):
         assert text in out, text
 
 
