@@ -39,7 +39,7 @@ def llmrec(shop, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def call(*words, films=shop / "films.csv"):
-        if words and words[0] in ("recommend", "evaluate", "compare"):
+        if words and words[0] in ("recommend", "explain", "evaluate", "compare"):
             words += "--set", f"data.interactions={films}", *[f"encoder.cache_dir={shop / 'cache'}"] * ("cache_dir" not in str(words))
         capsys.readouterr()
         return main(list(map(str, words))), *capsys.readouterr()
@@ -71,16 +71,26 @@ def refused(llmrec, tmp_path):
     ("recommend --set data.columns={film='item_id'}", "no column 'film'"), ("recommend --set data.items=nowhere.csv", "no file nowhere.csv"),
     ("recommend --set evaluation.protocol=tempral", "evaluation.protocol: got 'tempral'"), ("recommend --config nowhere.toml", "no file nowhere"),
     ("recommend --set encoder.model=no/such/folder/here", "no/such/folder/here"), ("recommend --set encoder.pooling=sum", "pooling"),
-    ("recommend --set encoder.device=gpu", "device must be"), ("recommend --set encoder.max_length=999", "max_length"),
+    ("recommend --set encoder.device=gpu", "encoder.device: got 'gpu'"), ("recommend --set encoder.max_length=999", "max_length"),
     ("recommend --set text.template=film", "template: 'film' has no field"), ("recommend --set text.template={title!x}", "template: '{title!x}'"),
     ("recommend --set text.template={title:{year}}", "template: '{title:{year}}'"), ("recommend --set text.template={year:d}", "template:"),
     ("evaluate --k 3", "unrecognized arguments: --k"), ("evaluate --output a.txt", "--output: got 'a.txt'"), ("evaluate --set recommender.method=profile index.factory=Flatt", "Flatt"),
     ("compare", "required: FILE"), ("compare a.toml", "name at least two"), ("compare a.toml a.toml", "name at least two"),
-    ("compare a.toml b.toml", "there is no file a.toml"),
+    ("compare a.toml b.toml", "there is no file a.toml"), ("compare a.toml ./a.toml", "got a.toml, ./a.toml; name at least two different files, each once"),
+    ("compare a.toml b.toml x/../a.toml", "each once"), ("recommend --plot a.png --frontier a.png", "--frontier: 'a.png' is the file of --plot, too; name another"),
+    ("recommend --plot a.png --frontier x/../a.png", "is the file of --plot, too"), ("explain --user 1 --item 1,2", "--item: got 2 ids, 1, 2; give one"),
+    ("explain --user 1,3 --item 1", "--user: got 2 ids, 1, 3; give one"), ("explain --user 1 --item ,", "--item: got no id"),
     ("recommend --output lists.txt", "--output: got 'lists.txt'; it must end in .parquet or .csv"), ("recommend --plot a.gif", "--plot: got"),
 ])
 def test_wrong_words_are_refused(words, says, refused):
     assert says in refused(*words.split())
+
+
+@pytest.mark.parametrize("setting", ["encoder.device=cpu:abc", "encoder.dtype=int8", "recommender.method=profile profile.method=attention index.factory=Flat", "encoder.prefix=\udcff",
+                                     "hybrid.reg=1e-300", "ranking.k=" + "[" * 5000 + "]" * 5000], ids=lambda setting: setting[:20].encode("ascii", "replace").decode())
+def test_settings_are_refused_before_data_are_read(setting, refused, monkeypatch):
+    monkeypatch.setattr("llmrec.pipeline.load_data", None)
+    assert setting.split()[-1].partition("=")[0] in refused("recommend", "--set", *setting.split())
 
 
 def test_empty_words_are_refused(refused):
@@ -190,6 +200,26 @@ def test_titles_are_shown_as_they_are(llmrec):
     for title in ("Kung Fu [bold]Panda[/bold]", "[/] is no tag", "玩具总动员", "🚀🐼 Rocket :smile:", "alert(1)"):
         assert f"│ {title}" in out
     assert "\x1b" not in out and "<script>" not in out
+
+
+@pytest.mark.parametrize("console", [None, Console(file=io.StringIO(), width=120)], ids=["its own", "one that reads markup"])
+@pytest.mark.filterwarnings("ignore:reports")
+def test_nothing_that_is_data_is_read_as_markup(console, llmrec, shop, tmp_path, capsys):
+    films = pd.read_csv(shop / "films.csv")
+    many = pd.concat([films.assign(user_id=films.user_id.astype("str") + mark, title=films.title.fillna("") + "[/b] [red]") for mark in ("[/b]", "[i]:smile:")])
+    for folder in ("films[", "["):
+        (tmp_path / folder).mkdir()
+    many.to_csv(tmp_path / "films[/b].csv", index=False)
+    (tmp_path / "[/b].toml").write_text("")
+    (tmp_path / (hostile := "[red]\x1b[2J.toml")).write_text("[encoder]\nprefix = '[/b]'\n")
+    given = ["--set", "data.interactions=films[/b].csv", f"encoder.cache_dir={shop / 'cache'}"]
+    codes = [main(["recommend", "--output", "lists[/b].csv", *given], console), main(["explain", "--user", "1[/b]", "--item", "9", *given], console),
+             main(["compare", "[/b].toml", hostile, *given], console), main(["evaluate", "--plot", "[/b].png", *given], console)]
+    out, err = capsys.readouterr()
+    out += console.file.getvalue() if console else ""
+    assert err == "" and codes == [0] * 4 and "\x1b" not in out
+    for text in ("User 1[/b] liked", "[/b] [red]", "more users, in lists[/b].csv", "│ [/b].toml", "│ [red]\N{REPLACEMENT CHARACTER}[2J.toml", ":smile:", "encoder.prefix │"):
+        assert text in out, text
 
 
 def test_lists_that_come_out_short_say_so(llmrec, tmp_path):

@@ -7,18 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from llmrec import pipeline
 from llmrec.data import load_interactions
 from llmrec.diversity import DIVERSIFIERS, Diversified
 from llmrec.encoding import TextEncoder
+from llmrec.evaluation import evaluate
+from llmrec.frontier import frontier, make_pool
 from llmrec.hybrids import Hybrid
 from llmrec.pipeline import DEFAULT, Config, Pipeline, load_config, plot_reports, write_table
-from llmrec.preprocessing import clean_items
+from llmrec.preprocessing import clean_items, item_text
 from llmrec.probing import RidgeRecommender
 from llmrec.profiles import ProfileRecommender
 from llmrec.recommenders import describe_estimator
 from llmrec.ranking import recommend_with_probability
+from llmrec.splitting import PROTOCOLS
 from llmrec.two_tower import TwoTower
 
 DEFAULTS = tomllib.loads(DEFAULT.read_text(encoding="utf-8"))
@@ -70,7 +74,7 @@ def test_every_section_reaches_the_model():
 
 
 def test_changes_are_laid_over_the_defaults(tmp_path):
-    (tmp_path / "mine.toml").write_text("\ufeff[ranking]\nk = 3\ntemperature = 1\n[data.columns]\nfilm = 'item_id'\n", encoding="utf-8")
+    (tmp_path / "mine.toml").write_text("\ufeff[ranking]\nk = 3\ntemperature = 1\n[data]\ninteractions = 'ours.csv'\n[data.columns]\nfilm = 'item_id'\n", encoding="utf-8")
     config = load_config(tmp_path / "mine.toml", ["ranking.k=4", "ranking.k = 5", "encoder.model=some/model", "evaluation.k=[5]"])
     assert config.ranking.k == 5 and config.ranking.temperature == 1 and config.data.columns == {"film": "item_id"}
     assert config.encoder.model == "some/model" and config.evaluation.k == [5] and config.text.model_dump() == DEFAULTS["text"]
@@ -84,18 +88,18 @@ def test_changes_are_laid_over_the_defaults(tmp_path):
     ("[rankin]\nk = 1", "unknown section 'rankin.*did you mean 'ranking"),
     ("[rankin]", "unknown section 'rankin.*did you mean 'ranking"),
     ("[zzz]\nq = 1", "unknown section 'zzz'; known are data, .*evaluation"), ("[ranking]\nzzz = 1", "unknown key 'ranking.zzz'; did you mean 'ranking.k'"),
-    ("[profile]\ndislikes = '.5'", "profile.dislikes: got '.5'; input should be a valid number, in TOML such as 0.5"),
+    ("[profile]\ndislikes = '.5'", "profile.dislikes: got '.5'; give a number from 0 to 10,000, in TOML such as 0.5"),
     ("k = 3", "'k' stands outside a section"), ("ranking = 3", "'ranking' stands outside a section"),
     ("[[ranking]]\nk = 3", "'ranking' stands outside a section"),
-    ("[ranking]\nk = '3'", "ranking.k: got '3'; input should be a valid integer"), ("[ranking]\nk = 3.0", "ranking.k: got 3.0"),
+    ("[ranking]\nk = '3'", "ranking.k: got '3'; give a whole number from 1 to 10,000"), ("[ranking]\nk = 3.0", "ranking.k: got 3.0"),
     ("[ranking]\nk = true", "ranking.k: got True"), ("[ranking]\nk = 2026-01-01", "ranking.k: got .*2026"),
-    ("[ranking]\nk = 0", "ranking.k: got 0; input should be greater than or equal to 1"), ("[ranking]\nk = -1", "ranking.k: got -1"),
+    ("[ranking]\nk = 0", "ranking.k: got 0; give a whole number from 1 to 10,000"), ("[ranking]\nk = -1", "ranking.k: got -1"),
     ("[ranking.k]\na = 1", "ranking.k: got {'a': 1}"), ("[ranking]\nk = 1_000_000_000", "ranking.k: got 1000000000"),
     ("[ranking]\ntemperature = nan", "ranking.temperature: got nan"), ("[ranking]\ntemperature = inf", "ranking.temperature: got inf"),
     ("[ranking]\ntemperature = 0", "ranking.temperature: got 0"), ("[ranking]\ntemperature = -0.1", "ranking.temperature: got -0.1"),
     ("[encoder]\nmax_length = 3", "encoder.max_length: got 3"), ("[encoder]\nbatch_tokens = 1", "encoder.batch_tokens: got 1"),
-    ("[evaluation]\nk = []", r"evaluation.k: got \[\]"), ("[evaluation]\nk = [10, 0]", "evaluation.k.*got 0"),
-    ("[evaluation]\nk = 10", "evaluation.k: got 10; input should be a valid list"),
+    ("[evaluation]\nk = []", r"evaluation.k: got \[\]; give at least 1"), ("[evaluation]\nk = [10, 0]", "evaluation.k.*got 0"),
+    ("[evaluation]\nk = 10", "evaluation.k: got 10; give a list, such as \\[10, 20\\]"),
     ("[evaluation]\nprotocol = 'tempral'", "evaluation.protocol: got 'tempral'"),
     ("[recommender]\nmethod = 'slim'", "recommender.method: got 'slim'; accepted are 'hybrid', 'ridge', 'two_tower', 'profile'"), ("[two_tower]\nloss = 'bce'", "two_tower.loss: got 'bce'"),
     ("[profile]\nhalf_life = 20", "profile.half_life has no effect while recommender.method is 'hybrid'; it is read by 'profile'"),
@@ -106,8 +110,11 @@ def test_changes_are_laid_over_the_defaults(tmp_path):
     ("[profile]\nmethod = 'median'", "profile.method: got 'median'"), ("[profile]\nhalf_life = -1", "profile.half_life: got -1"),
     ("[projection]\nmethod = 'center'", "projection.method: got 'center'; accepted are 'none', 'centre', 'whiten'"), ("[encoder]\npooling = 'sum'", "encoder.pooling: got 'sum'"), ("[similarity]\nmethod = 'cos'", "similarity.method: got 'cos'"),
     ("[text]\ntemplate = '{titel}'", "text.template.*unknown field 'titel'"),
-    ("[data]\ncolumns = {a = 1}", "data.columns.a: got 1; input should be a valid string"),
+    ("[data]\ncolumns = {a = 1}", "data.columns.a: got 1; give a text in quotes"),
     ("[ranking\nk = 3", "mine.toml is not well-formed TOML: .*line 1"), ("[ranking]\nk = 1\nk = 2", "mine.toml is not well-formed TOML"),
+    ("[profile]\nby_rating = 1", "profile.by_rating: got 1; give true or false"), ("[data]\ncolumns = 1", "data.columns: got 1; give a table"),
+    ("[ranking]\nk = " + "[" * 5000 + "]" * 5000, "mine.toml is nested too deeply"), ("[ranking]\nk" + ".k" * 5000 + " = 1", "ranking.k: got {'k': {'k'"),
+    ("[ranking]\nk = " + "1" * 5000, "mine.toml is not well-formed TOML: .*5000 digits"), ("[ranking]\nk = 0x" + "f" * 5000, "ranking.k: got a number of thousands of digits"),
     (b"# caf\xe9\n[ranking]\nk = 3", "mine.toml is not well-formed TOML: 'utf-8'"), (b"\0", "mine.toml is not well-formed TOML"),
 ])
 def test_a_wrong_file_is_refused_in_one_line(text, message, tmp_path):
@@ -116,6 +123,56 @@ def test_a_wrong_file_is_refused_in_one_line(text, message, tmp_path):
     with pytest.raises(ValueError, match=f"^config: .*{message}") as error:
         load_config(path)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("settings, message", [
+    # there is no such device, or nobody could compute with it
+    ("encoder.device=cpu:abc", "encoder.device: got 'cpu:abc'; accepted are 'auto', 'cpu'"), ("encoder.device=cpu:-1", "encoder.device: got 'cpu:-1'"),
+    ("encoder.device=cuda:9999", "encoder.device: got 'cuda:9999'"), ("encoder.device=cuda:999", "encoder.device.*'cuda:999'"), ("encoder.device=tpu", "encoder.device: got 'tpu'"),
+    ("encoder.dtype=int8", "encoder.dtype: got 'int8'; accepted are 'auto', 'float32'"),
+    # numbers that end in NaN, in a full memory or in a traceback from below
+    ("recommender.method=two_tower two_tower.lr=1e38", "two_tower.lr: got 1e\\+38; give a number from 1e-07 to 1$"),
+    ("recommender.method=two_tower two_tower.n_sampled=1000000000000", "two_tower.n_sampled: got 1000000000000; give a whole number from 1 to 16,384"),
+    ("recommender.method=two_tower two_tower.hidden=[100000]", "two_tower.hidden.0: got 100000; give a whole number from 1 to 2,048"),
+    ("recommender.method=two_tower two_tower.hidden=[1,1,1,1,1]", "two_tower.hidden: got \\[1, 1, 1, 1, 1\\]; give at most 4"),
+    ("recommender.method=two_tower two_tower.weight_decay=1e30", "two_tower.weight_decay: got 1e\\+30"),
+    ("recommender.method=two_tower two_tower.rng=1" + "0" * 40, "two_tower.rng: got 10{10,}.*; give a whole number from 0 to 4,294,967,295"),
+    ("features.genres=1e300", "features.genres: got 1e\\+300"), ("hybrid.taste=1e300", "hybrid.taste: got 1e\\+300"), ("hybrid.rated=1e300", "hybrid.rated"),
+    ("hybrid.taste_reg=1e-300", "hybrid.taste_reg: got 1e-300; give a number from 0.01 to 1,000,000"), ("recommender.method=ridge ridge.reg=1e-300", "ridge.reg: got 1e-300"),
+    ("recommender.method=ridge ridge.shared=1e300", "ridge.shared: got 1e\\+300"), ("recommender.method=profile profile.dislikes=1e300", "profile.dislikes: got 1e\\+300"),
+    ("recommender.method=profile profile.method=attention profile.temperature=1e-300", "profile.temperature: got 1e-300; give a number from 0.003"),
+    ("encoder.layer=1000000000000000000000", "encoder.layer: got 10+; give a whole number from -1 to 1,000"),
+    # texts that no file system and no tokenizer takes
+    ("encoder.prefix=\udcff", "encoder.prefix: got .*; give a text in quotes, of at most 1,000 characters of valid Unicode"), ("encoder.cache_dir=a\0b", "encoder.cache_dir: got .*none of them NUL"),
+    ("ranking.k=" + "[" * 5000 + "]" * 5000, "ranking.k: got '\\[\\[.*; give a whole number"), ("ranking.k=0x" + "f" * 5000, "ranking.k: got a number of thousands of digits"),
+    # what nothing would read
+    ("evaluation.k=[10,10]", "evaluation.k: got \\[10, 10\\]; give each length once"),
+    ("projection.n_components=50", "projection.n_components has no effect while projection.method is 'none'; change that too, or leave projection.n_components out"),
+    ("data.items=films.csv", "data.items has no effect while data.interactions is 'movielens'"), ("data.columns={film='item_id'}", "data.columns has no effect while data.interactions is 'movielens'"),
+    ("recommender.method=profile index.n_candidates=9", "index.n_candidates has no effect while index.factory is ''"),
+    ("recommender.method=profile profile.temperature=1", "profile.temperature has no effect while profile.method is 'mean'"),
+    ("recommender.method=two_tower two_tower.loss=full two_tower.n_sampled=9", "two_tower.n_sampled has no effect while two_tower.loss is 'full'"),
+    # what cannot go together
+    ("recommender.method=profile profile.method=attention index.factory=Flat", "index.factory: got 'Flat' while profile.method is 'attention'"),
+    ("recommender.method=profile profile.method=text profile.dislikes=1", "profile.dislikes: got 1.0 while profile.method is 'text'"),
+], ids=lambda value: value[:60].encode("ascii", "replace").decode().replace("\0", "0"))
+def test_what_cannot_be_used_is_refused_before_data_are_loaded(settings, message):
+    with pytest.raises(ValueError, match=f"^config: {message}") as error:
+        load_config(settings=settings.split())
+    assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 300
+
+
+NUMBERS = [f"{section}.{key}" for section, keys in DEFAULTS.items() for key, value in keys.items() if type(value) in (int, float)]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_bounds(name):
+    section, key = name.split(".")
+    annotation = Config.model_fields[section].annotation.model_fields[key]
+    for value in (-1e300, 1e300, float("nan"), float("inf"), 10**40, True, "1", [1]):
+        with pytest.raises(ValueError, match=f"config: {name}: got .*; give a (whole )?number from"):
+            load_config(settings=[f"{name}={str(value).lower() if not isinstance(value, str) else repr(value)}"])
+    assert annotation.is_required()
 
 
 @pytest.mark.parametrize("setting", ["", "=", "ranking.k", "ranking=3", ".k=3", "ranking.=3", "ranking.k=3\nk=4"])
@@ -134,6 +191,15 @@ def test_a_missing_file_is_refused(tmp_path):
     for path in (tmp_path / "nowhere.toml", tmp_path, str(tmp_path), ""):
         with pytest.raises(FileNotFoundError, match="^config: there is no file"):
             load_config(path)
+
+
+def test_more_keys_of_data_reach_the_loader(monkeypatch):
+    class Limited(pipeline.DataSection):
+        max_rows: int
+    monkeypatch.setattr(pipeline, "load_interactions", lambda *args, **options: (args, options))
+    monkeypatch.setattr(pipeline, "clean_items", lambda data: data)
+    given = pipeline.load_data(Limited(interactions="ours.csv", items="", columns={"film": "item_id"}, max_rows=5))
+    assert given == (("ours.csv", None), {"columns": {"film": "item_id"}, "max_rows": 5})
 
 
 # The pipeline
@@ -189,6 +255,56 @@ def test_the_frontier_begins_with_the_plain_lists(settings, fitted):
     assert [ax.get_xlabel() for ax in pipeline.plot_price(table).axes] == ["mean distance within a list", "share of the catalogue in any list"]
     with pytest.raises(ValueError, match="diversity.method is 'none'"):
         Pipeline(load_config(settings=[*settings, "diversity.method=none"])).frontier()
+
+
+@pytest.mark.parametrize("more", [
+    "features.genres=10000 features.year=10000 hybrid.reg=.01 hybrid.language=10000 hybrid.rated=10000 hybrid.taste=10000 hybrid.people=.01 hybrid.taste_reg=.01",
+    "features.genres=1e-300 features.year=0 hybrid.reg=1e6 hybrid.language=0 hybrid.rated=0 hybrid.half_life=1e-300 hybrid.people=1e6 hybrid.taste_reg=1e6 ranking.temperature=1e-4",
+    "recommender.method=ridge ridge.reg=.01 ridge.shared=10000 features.genres=10000 features.year=10000 ranking.temperature=10000",
+    "recommender.method=profile profile.dislikes=10000 profile.half_life=10000 profile.by_rating=true",
+    "recommender.method=profile profile.method=attention profile.temperature=.003",
+    "recommender.method=two_tower two_tower.lr=1e-7 two_tower.temperature=1e-4 two_tower.n_sampled=16384 two_tower.batch_size=16384 two_tower.n_epochs=2",
+])
+def test_the_bounds_let_through_what_can_be_computed(more, settings):
+    values = [f"{name}={'0' * value.startswith('.')}{value}" for name, _, value in (word.partition("=") for word in more.split())]
+    model = Pipeline(load_config(settings=[*settings, *values])).fit()
+    lists = model.recommend(model.data_.users, k=3)
+    assert np.isfinite(lists[["score", "probability"]]).all(axis=None) and len(lists) == 24
+
+
+def test_what_needs_a_fit_says_so(settings):
+    model = Pipeline(load_config(settings=settings))
+    for call in (lambda: model.recommend("u1"), lambda: model.explain("u1", 1), lambda: model.load().recommend("u1")):
+        with pytest.raises(NotFittedError, match=r"^Pipeline: is not fitted yet; call fit\(\) first$"):
+            call()
+    with pytest.raises(NotFittedError):
+        model.fit().load().recommend("u1")
+    with pytest.raises(TypeError, match="^config: got str; give a Config"):
+        Pipeline("mine.toml")
+
+
+def test_figures_and_frontier_share_a_fit(settings, monkeypatch):
+    fits, fit = [], Hybrid.fit
+    monkeypatch.setattr(Hybrid, "fit", lambda self, train: fits.append(train) or fit(self, train))
+    model = Pipeline(load_config(settings=settings)).fit()
+    report, table = model.evaluate()["hybrid, mmr"], model.frontier()
+    assert len(fits) == 2 and fits[0] is model.data_
+    assert report.meta["model"] == "Diversified" and report.meta["fit_s"] > 0 and report.meta["parameters"]["method"] == "mmr"
+    split = PROTOCOLS["temporal"](model.data_)
+    alone = evaluate(pipeline.build_model(model.config), split, "test", (3, 5))
+    assert report.per_user.equals(alone.per_user) and np.array_equal(report.topk, alone.topk), "and they are what they were when each was fitted by itself"
+    V = pipeline.build_encoder(model.config).fit_transform(item_text(split.train.items, model.config.text.template))
+    pool = make_pool(pipeline.build_recommender(model.config, pipeline.build_encoder(model.config)), split, V, "test")
+    assert table.equals(frontier(pool, {"mmr": pipeline.FRONTIER}, 10))
+    model.load().evaluate()
+    assert len(fits) == 5, "other data, another fit"
+
+
+@pytest.mark.parametrize("name", [r"$\frac$", "a$b$", "[/b]"])
+def test_names_in_a_picture_are_no_formulas(name, fitted):
+    figure = plot_reports({name: fitted.evaluate()["random"]})
+    figure.canvas.draw()
+    assert figure.axes[0].get_yticklabels()[0].get_text() == name
 
 
 def test_wrong_calls_of_the_pipeline(settings, fitted):
