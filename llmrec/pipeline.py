@@ -39,7 +39,7 @@ from .probing import RidgeRecommender
 from .profiles import PROFILES, ProfileRecommender
 from .ranking import recommend_with_probability, softmax
 from .recommenders import Popularity, Random, Recommender
-from .similarity import SIMILARITIES, choose
+from .similarity import SIMILARITIES, check_factory, choose
 from .splitting import PROTOCOLS, Split
 from .two_tower import LOSSES, TwoTower
 
@@ -83,6 +83,9 @@ class DataSection(Section):
     interactions: String    # "movielens", or a path
     items: String           # a path, or ""
     columns: dict[String, String]  # their column name -> ours
+    max_rows: number(1, 10**10, int)     # rows that a file may hold
+    max_bytes: number(1, 10**13, int)    # bytes that it may hold when it is unpacked
+    max_ratio: number(1, 100_000, int)   # bytes that it may unpack to for each of its own
 
 class TextSection(Section):
     "What the encoder reads of an item."
@@ -117,14 +120,15 @@ class FeaturesSection(Section):
 
 class HybridSection(Section):
     "Further parameters of `Hybrid`."
-    language: Weight        # weight of all features beside the people
-    reg: Penalty            # ridge penalty between items
+    prior: Weight           # sum of an item's weights in the prior; 0 leaves language out
+    n_neighbours: Length    # nearest liked items that the prior gives weights
+    power: number(.1, 100)  # of their cosines
+    item_reg: Penalty       # penalty on what differs from the prior
     rated: Weight           # what a rating that is no like counts
     half_life: HalfLife     # in likes; 0 counts all likes alike
     long: Share             # of its weight that a like never loses
-    taste: Weight           # weight of the ridge from people and features
-    people: Penalty         # its penalty over people
-    taste_reg: Penalty      # its penalty over features
+    reg: Penalty            # penalty of the ridge, for items without likes
+    shared: Weight          # how often the average history is added to a person's own, for these
 
 class RidgeSection(Section):
     "Further parameters of `RidgeRecommender`."
@@ -151,6 +155,7 @@ class ProfileSection(Section):
     "How a history becomes a vector; parameters of `ProfileRecommender`."
     method: String          # its `profile`
     half_life: HalfLife     # in likes; 0 counts all likes alike
+    centre: bool            # whether the mean of all items is taken away from their vectors
     by_rating: bool         # whether a rating of 5 counts more than one of 4
     dislikes: Weight        # what a disliked item counts, taken away
     temperature: number(.003, 10_000)  # of the attention; lower ones silence a whole history
@@ -234,9 +239,9 @@ def explain_fault(
 READS = {"hybrid": ("features", "hybrid"), "ridge": ("features", "ridge"), "two_tower": ("two_tower",),
          "profile": ("profile", "similarity", "index")}
 IDLE = {  # key that is not read -> the key that decides it, and with which values
-    "data.items": ("data.interactions", ["movielens"]), "data.columns": ("data.interactions", ["movielens"]),
     "projection.n_components": ("projection.method", ["none"]), "index.n_candidates": ("index.factory", [""]),
     "two_tower.n_sampled": ("two_tower.loss", [loss for loss in LOSSES if loss != "sampled"])}
+IDLE |= {f"data.{key}": ("data.interactions", ["movielens"]) for key in DataSection.model_fields if key != "interactions"}
 IDLE |= {f"profile.{key}": ("profile.method", [method for method in PROFILES if method != reader])
          for key, reader in dict(temperature="attention", n_interests="interests", n_titles="text").items()}
 
@@ -301,7 +306,7 @@ def check_methods(
     "Make sure that methods, template and device can be used; raises `ValueError` naming the key."
     for name, options in CHOICES.items():
         choose(dict.fromkeys(options), setting(config, name), f"config: {name}")
-    checks = {"text.template": check_template, "encoder.device": check_device}
+    checks = {"text.template": check_template, "encoder.device": check_device, "index.factory": lambda factory: factory and check_factory(factory)}
     for name, check in checks.items():
         try: check(setting(config, name))
         except ValueError as error: raise ValueError(f"config: {name.partition('.')[0]}.{error}") from None
