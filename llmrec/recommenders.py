@@ -217,6 +217,8 @@ def save(
     "Write the fitted model to one file, atomically and without pickle."
     check_is_fitted(self)
     learned = {k: v for k, v in vars(self).items() if k.endswith("_") and k not in ("train_", "X_")}
+    if inner := [k for k, v in learned.items() if isinstance(v, BaseEstimator) and hasattr(v, "save")]:
+        raise TypeError(f"{type(self).__name__}: holds a fitted model in {inner[0]}, and a file holds one; save {', '.join(inner)} by itself")
     tables = dict(interactions=self.train_.interactions, items=self.train_.items, users=self.train_.users.to_frame(index=False, name="user_id"))
     build_estimator(description := describe_estimator(self))
     header = json.dumps(dict(description, learned=list(learned), sparse=[k for k, v in learned.items() if issparse(v)], notes=self.train_.notes))

@@ -87,7 +87,7 @@ def test_wrong_words_are_refused(words, says, refused):
 
 
 @pytest.mark.parametrize("setting", ["encoder.device=cpu:abc", "encoder.dtype=int8", "recommender.method=profile profile.method=attention index.factory=Flat", "encoder.prefix=\udcff",
-                                     "hybrid.reg=1e-300", "ranking.k=" + "[" * 5000 + "]" * 5000], ids=lambda setting: setting[:20].encode("ascii", "replace").decode())
+                                     "hybrid.item_reg=1e-300", "ranking.k=" + "[" * 5000 + "]" * 5000], ids=lambda setting: setting[:20].encode("ascii", "replace").decode())
 def test_settings_are_refused_before_data_are_read(setting, refused, monkeypatch):
     monkeypatch.setattr("llmrec.pipeline.load_data", None)
     assert setting.split()[-1].partition("=")[0] in refused("recommend", "--set", *setting.split())
@@ -185,9 +185,9 @@ def test_evaluate_prints_and_writes_every_measure(llmrec, tmp_path):
 @pytest.mark.filterwarnings("ignore:reports")
 def test_compare_tests_what_two_files_differ_in(llmrec, tmp_path):
     (tmp_path / "a[b].toml").write_text("")
-    (tmp_path / "c.toml").write_text("[hybrid]\nlanguage = 0.0\n[projection]\nmethod = 'centre'\n")
+    (tmp_path / "c.toml").write_text("[hybrid]\nprior = 0.0\n[projection]\nmethod = 'centre'\n")
     code, out, err = llmrec("compare", "a[b].toml", "c.toml", "--output", "figures.csv")
-    assert code == 0 and re.search(r"hybrid.language +│ 100.0", out) and re.search(r"projection.method +│ none", out) and "profile.method" not in out
+    assert code == 0 and re.search(r"hybrid.prior +│ 0.8", out) and re.search(r"projection.method +│ none", out) and "profile.method" not in out
     assert re.search(r"│ a\[b\]\.toml │ c\.toml +│ [+-]0\.\d{4} \[[+-]0\.\d{4}, [+-]0\.\d{4}\]", out)
     figures = pd.read_csv(tmp_path / "figures.csv")
     means = figures[figures.measure == "ndcg@10"].set_index("model")["mean"]
@@ -276,7 +276,7 @@ def test_it_goes_on_without_a_cache(llmrec, tmp_path):
     (tmp_path / "file").write_text("")
     code, out, err = llmrec("recommend", "--users", "1", "--set", "encoder.cache_dir=file/cache")
     assert code == 0 and "User 1 liked" in out and "hybrid" in out
-    assert re.fullmatch(r"llmrec: going on without keeping vectors: cannot write to file/cache \([^\n]*\)\n", err), "one warning, once"
+    assert re.fullmatch(r"llmrec: going on without keeping vectors: cannot use file/cache/[0-9a-f]+\.sqlite \([^\n]*\)\n", err), "one warning, once"
 
 
 # As a process of its own

@@ -66,9 +66,9 @@ def test_every_section_reaches_the_model():
     assert (model.index, model.n_candidates, model.encoder.method, model.encoder.n_components) == ("HNSW32", 50, "whiten", 8)
     assert (model.encoder.encoder.pooling, model.encoder.encoder.layer, model.encoder.encoder.prefix) == ("cls", 3, "film:")
 
-    settings = ["diversity.method=none", "features.year=0.1", "hybrid.half_life=0", "hybrid.people=7", "text.template={title}"]
+    settings = ["diversity.method=none", "features.year=0.1", "hybrid.half_life=0", "hybrid.item_reg=7", "hybrid.n_neighbours=9", "text.template={title}"]
     model = pipeline.build_model(load_config(settings=settings))
-    assert (model.year, model.half_life, model.people, model.template, model.encoder.model) == (.1, None, 7, "{title}", "minilm")
+    assert (model.year, model.half_life, model.item_reg, model.n_neighbours, model.template, model.encoder.model) == (.1, None, 7, 9, "{title}", "minilm")
     model = pipeline.build_model(load_config(settings=["diversity.method=none", "recommender.method=two_tower", "two_tower.hidden=[256, 8]", "two_tower.checkpoint=run.npz", "two_tower.rng=3"]))
     assert (model.hidden, model.checkpoint, model.rng) == ((256, 8), "run.npz", 3)
 
@@ -137,8 +137,8 @@ def test_a_wrong_file_is_refused_in_one_line(text, message, tmp_path):
     ("recommender.method=two_tower two_tower.hidden=[1,1,1,1,1]", "two_tower.hidden: got \\[1, 1, 1, 1, 1\\]; give at most 4"),
     ("recommender.method=two_tower two_tower.weight_decay=1e30", "two_tower.weight_decay: got 1e\\+30"),
     ("recommender.method=two_tower two_tower.rng=1" + "0" * 40, "two_tower.rng: got 10{10,}.*; give a whole number from 0 to 4,294,967,295"),
-    ("features.genres=1e300", "features.genres: got 1e\\+300"), ("hybrid.taste=1e300", "hybrid.taste: got 1e\\+300"), ("hybrid.rated=1e300", "hybrid.rated"),
-    ("hybrid.taste_reg=1e-300", "hybrid.taste_reg: got 1e-300; give a number from 0.01 to 1,000,000"), ("recommender.method=ridge ridge.reg=1e-300", "ridge.reg: got 1e-300"),
+    ("features.genres=1e300", "features.genres: got 1e\\+300"), ("hybrid.prior=1e300", "hybrid.prior: got 1e\\+300"), ("hybrid.rated=1e300", "hybrid.rated"),
+    ("hybrid.item_reg=1e-300", "hybrid.item_reg: got 1e-300; give a number from 0.01 to 1,000,000"), ("recommender.method=ridge ridge.reg=1e-300", "ridge.reg: got 1e-300"),
     ("recommender.method=ridge ridge.shared=1e300", "ridge.shared: got 1e\\+300"), ("recommender.method=profile profile.dislikes=1e300", "profile.dislikes: got 1e\\+300"),
     ("recommender.method=profile profile.method=attention profile.temperature=1e-300", "profile.temperature: got 1e-300; give a number from 0.003"),
     ("encoder.layer=1000000000000000000000", "encoder.layer: got 10+; give a whole number from -1 to 1,000"),
@@ -193,13 +193,19 @@ def test_a_missing_file_is_refused(tmp_path):
             load_config(path)
 
 
-def test_more_keys_of_data_reach_the_loader(monkeypatch):
-    class Limited(pipeline.DataSection):
-        max_rows: int
+def test_keys_of_data_reach_the_loader(monkeypatch):
     monkeypatch.setattr(pipeline, "load_interactions", lambda *args, **options: (args, options))
     monkeypatch.setattr(pipeline, "clean_items", lambda data: data)
-    given = pipeline.load_data(Limited(interactions="ours.csv", items="", columns={"film": "item_id"}, max_rows=5))
-    assert given == (("ours.csv", None), {"columns": {"film": "item_id"}, "max_rows": 5})
+    section = load_config(settings=["data.interactions=ours.csv", "data.columns={film = 'item_id'}", "data.max_rows=5", "data.max_bytes=6"]).data
+    assert pipeline.load_data(section) == (("ours.csv", None), {"columns": {"film": "item_id"}, "max_rows": 5, "max_bytes": 6, "max_ratio": 100})
+    with pytest.raises(ValueError, match="data.max_rows has no effect while data.interactions is 'movielens'"):
+        load_config(settings=["data.max_rows=5"])
+
+
+@pytest.mark.parametrize("factory", ["HNSW0", "HNSW1", "IVF4_HNSW0,Flat", "IVF0,Flat", "PQ64x24", "a[/b]"])
+def test_an_index_that_faiss_dies_of_is_refused_with_the_configuration(factory):
+    with pytest.raises(ValueError, match="^config: index.factory: got "):
+        load_config(settings=["recommender.method=profile", f"index.factory={factory}"])
 
 
 # The pipeline
@@ -258,8 +264,8 @@ def test_the_frontier_begins_with_the_plain_lists(settings, fitted):
 
 
 @pytest.mark.parametrize("more", [
-    "features.genres=10000 features.year=10000 hybrid.reg=.01 hybrid.language=10000 hybrid.rated=10000 hybrid.taste=10000 hybrid.people=.01 hybrid.taste_reg=.01",
-    "features.genres=1e-300 features.year=0 hybrid.reg=1e6 hybrid.language=0 hybrid.rated=0 hybrid.half_life=1e-300 hybrid.people=1e6 hybrid.taste_reg=1e6 ranking.temperature=1e-4",
+    "features.genres=10000 features.year=10000 hybrid.item_reg=.01 hybrid.prior=10000 hybrid.power=100 hybrid.rated=10000 hybrid.reg=.01 hybrid.shared=10000",
+    "features.genres=1e-300 features.year=0 hybrid.item_reg=1e6 hybrid.prior=0 hybrid.rated=0 hybrid.half_life=1e-300 hybrid.n_neighbours=10000 hybrid.reg=1e6 ranking.temperature=1e-4",
     "recommender.method=ridge ridge.reg=.01 ridge.shared=10000 features.genres=10000 features.year=10000 ranking.temperature=10000",
     "recommender.method=profile profile.dislikes=10000 profile.half_life=10000 profile.by_rating=true",
     "recommender.method=profile profile.method=attention profile.temperature=.003",
@@ -328,8 +334,8 @@ def test_evaluate_measures_the_model_and_two_baselines(settings, fitted):
 
 @pytest.mark.filterwarnings("ignore:reports")
 def test_configurations_are_compared_on_the_same_people(settings):
-    configs = {name: load_config(settings=[*settings, *more]) for name, more in (("plain", []), ("far", ["hybrid.language=0"]), ("same", []))}
-    assert pipeline.differing(configs).to_dict("index") == {"hybrid.language": {"plain": 100, "far": 0, "same": 100}}
+    configs = {name: load_config(settings=[*settings, *more]) for name, more in (("plain", []), ("far", ["hybrid.prior=0"]), ("same", []))}
+    assert pipeline.differing(configs).to_dict("index") == {"hybrid.prior": {"plain": .8, "far": 0, "same": .8}}
     reports, tested = pipeline.compare_configs(configs)
     assert list(reports) == list(configs) and len(tested) == 3
     assert reports["plain"].summary.equals(reports["same"].summary) and tested.difference.iloc[1] == 0
