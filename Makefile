@@ -48,5 +48,5 @@ bench: $(READY)  ## speed and memory against named peers
 	$(BIN)/python -m tests.benchmarks
 
 leaderboard: export HF_HUB_OFFLINE := 1
-leaderboard: $(READY)  ## every model tuned and measured, about two hours; a killed run goes on
+leaderboard: $(READY)  ## every model tuned and measured, one to two hours; a killed run goes on
 	$(BIN)/python -m tests.tools.leaderboard
