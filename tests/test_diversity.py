@@ -22,6 +22,7 @@ from llmrec.probing import RidgeRecommender
 from llmrec.ranking import recommend_with_probability
 from llmrec.recommenders import Popularity, load_recommender
 from llmrec.splitting import temporal
+from llmrec.two_stage import TwoStage
 
 METHODS = [name for name in DIVERSIFIERS if name != "none"]
 EVERY_METHOD = pytest.mark.parametrize("name", METHODS)
@@ -103,7 +104,8 @@ def test_a_function_and_the_table_have_the_same_default_weight(name):
 
 
 @EVERY_METHOD
-@pytest.mark.parametrize("wrong, message", [(dict(weight=-.1), "weight: got -0.1"), (dict(weight=1.1), "weight: got 1.1"), (dict(weight=np.nan), "weight: got nan"), (dict(k=0), "k: got 0"), (dict(k=2.), "k: got 2.0")])
+@pytest.mark.parametrize("wrong, message", [(dict(weight=-.1), "weight: got -0.1"), (dict(weight=1.1), "weight: got 1.1"), (dict(weight=np.nan), "weight: got nan"), (dict(weight="a"), "weight: got 'a'"),
+                                            (dict(weight=True), "weight: got True"), (dict(k=0), "k: got 0"), (dict(k=2.), "k: got 2.0"), (dict(k=True), "k: got True")])
 def test_wrong_calls_are_named(name, wrong, message):
     relevance, given, _ = pool()
     with pytest.raises(ValueError, match=message):
@@ -360,10 +362,36 @@ def test_another_seed_another_list_and_nothing_stays_of_the_first_fit():
     assert again.recommend(other.users).equals(clone(again).fit(other).recommend(other.users))
 
 
-@pytest.mark.parametrize("wrong, message", [(dict(method="best"), "method: got 'best'"), (dict(weight=2), "weight: got 2"), (dict(n_candidates=0), "n_candidates: got 0"), (dict(places=1.5), "places: got 1.5")])
+@pytest.mark.parametrize("wrong, message", [(dict(method="best"), "method: got 'best'"), (dict(weight=2), "weight: got 2"), (dict(n_candidates=0), "n_candidates: got 0"), (dict(places=1.5), "places: got 1.5"),
+                                            (dict(weight=True), "weight: got True"), (dict(n_candidates=True), "n_candidates: got True"), (dict(places=True), "places: got True")])
 def test_wrong_parameters_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
         Diversified(Popularity(), **wrong).fit(dataset())
+
+
+def test_a_second_re_ranking_around_the_first_is_refused():
+    with pytest.raises(TypeError, match="model: got Diversified, whose order would be lost"):
+        Diversified(Diversified(Popularity(), "bands"), "stratified").fit(dataset())
+    with pytest.raises(TypeError, match="model: got 'popularity'; give a recommender"):
+        Diversified("popularity").fit(dataset())
+
+
+def test_two_stages_can_be_re_ranked_but_not_saved_in_one_file(tmp_path):
+    data = dataset()
+    model = Diversified(TwoStage(EASE(reg=5), Popularity(), n_candidates=8), "stratified", weight=.5, n_candidates=8).fit(data)
+    plain = TwoStage(EASE(reg=5), Popularity(), n_candidates=8).fit(data).recommend(data.users, k=8)
+    found = model.recommend(data.users, k=8)
+    assert not found.item_id.equals(plain.item_id) and found.groupby("user_id").item_id.agg(set).equals(plain.groupby("user_id").item_id.agg(set))
+    with pytest.raises(TypeError, match="model: TwoStage holds fitted models of its own, and a file holds one"):
+        model.save(tmp_path / "model.npz")
+    assert not (tmp_path / "model.npz").exists()
+
+
+@pytest.mark.parametrize("ask", ["recommend", "score_items", "fitted_model", "save"])
+def test_what_is_not_fitted_says_so(ask, tmp_path):
+    given = {"fitted_model": (), "save": (tmp_path / "model.npz",)}.get(ask, ([0],))
+    with pytest.raises(ValueError, match="Diversified instance is not fitted yet"):
+        getattr(Diversified(Popularity(), "bands"), ask)(*given)
 
 
 def test_unknown_people_are_refused():

@@ -9,7 +9,9 @@ from scipy.sparse import csr_matrix
 from llmrec.data import Dataset
 from llmrec.faithfulness import counterfactual, faithfulness, gains, item_table, list_margins, order_curves, removal_masks, tree_surrogate
 from llmrec.hybrids import Hybrid
+from llmrec.metrics import top_k
 from llmrec.neighbours import EASE
+from llmrec.recommenders import Random
 from tests.test_explanation import TALL, WIDE, Letters
 
 GIVES = np.array([5, 3, -1, 1.])
@@ -59,8 +61,14 @@ def test_ties_are_broken_at_random_but_the_same_for_a_seed():
 def test_wrong_calls():
     with pytest.raises(ValueError, match="the whole speaks for"):
         order_curves(lambda masks: -a_sum(masks), np.array([[0, 1, 2, 3]]))
-    with pytest.raises(ValueError, match="k: got 0"):
+    with pytest.raises(ValueError, match="steps: got 0"):
         removal_masks(np.arange(3), 0)
+    with pytest.raises(ValueError, match="steps: got True"):
+        order_curves(a_sum, np.array([[0, 1, 2, 3]]), steps=True)
+    with pytest.raises(ValueError, match="n_random: got 0"):
+        gains(a_sum, {"truth": GIVES}, n_random=0)
+    with pytest.raises(ValueError, match="n_draws: got True"):
+        faithfulness([gains(a_sum, {"truth": GIVES})[0]], n_draws=True)
     with pytest.raises(ValueError, match="tables: got none"):
         faithfulness([])
 
@@ -71,7 +79,7 @@ def without(model, u, item, gone, k):
     h[0, list(gone)] = 0
     S = model.score_history(csr_matrix(h))[0]
     S[model.train_.matrix(min_rating=-np.inf)[[u]].indices] = -np.inf
-    return item not in np.argsort(-S, kind="stable")[:k] or not h.any()
+    return item not in top_k(S[None], k) or not h.any()
 
 
 def test_counterfactuals_work_can_spare_nothing_and_are_smallest_where_they_say_so():
@@ -100,6 +108,31 @@ def test_counterfactual_gives_up_and_refuses():
         counterfactual(model, 0, 99)
 
 
+def test_models_that_are_not_fitted_or_do_not_fit_are_named():
+    for ask in (lambda: counterfactual(EASE(), 0, 1), lambda: item_table(Hybrid(Letters()))):
+        with pytest.raises(ValueError, match="model: got (EASE|Hybrid), which is not fitted"):
+            ask()
+    with pytest.raises(TypeError, match="model: EASE does not score by features"):
+        item_table(EASE())
+    with pytest.raises(TypeError, match="model: Random cannot score a history"):
+        counterfactual(Random().fit(WIDE), 0, 1)
+    for wrong, message in ((dict(k=True), "k: got True"), (dict(most=True), "most: got True")):
+        with pytest.raises(ValueError, match=message):
+            counterfactual(EASE().fit(WIDE), 0, 1, **wrong)
+
+
+def test_margins_break_ties_as_lists_do():
+    class Same(EASE):
+        """Every film is as good as every other."""
+
+        def score_history(self, H):
+            return np.ones(H.shape, "float32")
+
+    H, known = csr_matrix(np.ones((1, 40))), np.zeros(40, bool)
+    listed = top_k(np.ones((1, 40)), 5)[0]
+    assert [list_margins(Same(), H, item, known, 5)[0] > 0 for item in range(40)] == np.isin(np.arange(40), listed).tolist()
+
+
 def test_margins_by_hand():
     class Given(EASE):
         """Scores that are given."""
@@ -118,7 +151,8 @@ def test_the_surrogate_learns_what_is_there_and_admits_what_is_not():
     assert item_table(model, n_text=2).columns.tolist() == ["popularity", "text 1", "text 2", "Action", "Comedy", "Drama", "year"]
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.random((800, 3)), columns=list("abc"))
-    assert tree_surrogate(table, table.a.to_numpy() * 2)[1] > .95 and tree_surrogate(table, rng.random(800))[1] < .1
+    unscored = np.where(np.arange(800) % 9, table.a * 2, -np.inf)
+    assert tree_surrogate(table, table.a.to_numpy() * 2)[1] > .95 and tree_surrogate(table, unscored)[1] > .95 and tree_surrogate(table, rng.random(800))[1] < .1
 
 
 class Table(EASE):

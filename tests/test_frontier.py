@@ -123,7 +123,15 @@ def test_the_picture_has_a_line_for_each_method(pool):
     assert ax.get_xlabel() == "distance of genres" and "nDCG" in ax.get_ylabel()
 
 
-@pytest.mark.parametrize("wrong, message", [(dict(method="best", weight=.5), "method: got 'best'"), (dict(method="mmr", weight=2), "weight: got 2"), (dict(method="mmr", weight=.5, k=0), "k: got 0")])
+def test_weights_stand_beside_their_points_and_do_not_overlap(pool):
+    ax = plot_frontier(frontier(pool, {"stratified": (.1, .2, .5), "mmr": (.3, .31, .9)}), "distance", "distance")
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert {text.get_text() for text in ax.texts} <= {".1", ".2", ".5", ".3", ".31", ".9"} and len(ax.texts) >= 3
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+@pytest.mark.parametrize("wrong, message", [(dict(method="best", weight=.5), "method: got 'best'"), (dict(method="mmr", weight=2), "weight: got 2"), (dict(method="mmr", weight=.5, k=0), "k: got 0"),
+                                            (dict(method="mmr", weight=True), "weight: got True"), (dict(method="mmr", weight=.5, k=True), "k: got True")])
 def test_wrong_calls_are_named(pool, wrong, message):
     with pytest.raises(ValueError, match=message):
         rerank_pool(pool, **wrong)
@@ -134,3 +142,13 @@ def test_a_wrong_price_or_stage_is_named(split, pool):
         gains_at_price(frontier(pool, {"mmr": (.5,)}), 5)
     with pytest.raises(ValueError, match="stage: got 'train'"):
         make_pool(Popularity(), split, pool.given["V"], stage="train")
+    with pytest.raises(ValueError, match="price: got True"):
+        gains_at_price(frontier(pool, {"mmr": (.5,)}), True)
+
+
+@pytest.mark.parametrize("wrong, message", [(dict(k=True), "k: got True"), (dict(n_draws=0), "n_draws: got 0")])
+def test_wrong_counts_are_named(split, pool, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        frontier(pool, {"mmr": (.5,)}, **wrong)
+    with pytest.raises(ValueError, match="n: got True"):
+        make_pool(Popularity(), split, pool.given["V"], n=True)
