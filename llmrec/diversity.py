@@ -344,6 +344,7 @@ def check_diversified(
     if model.weight is not None: check_weight(model.weight)
     return choose(DIVERSIFIERS, model.method, "method")
 
+# %% ../nbs/13_diversity.ipynb #c1f0b0b9
 class Diversified(Recommender):
     "A recommender whose best candidates are re-ranked."
 

@@ -105,17 +105,21 @@ def write_weights(
     ax,              # matplotlib Axes, with its limits
     points:list,     # (x, y, weight) of the marks, in data coordinates
 )->None:
-    "Write weights above their marks where there is room, the largest first."
+    "Write weights beside their marks where there is room, the largest first."
     from matplotlib.transforms import Bbox
     ax.figure.draw_without_rendering()
     place = [ax.transData.transform(point[:2]) for point in points]
-    taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in place]
-    for (x, y, weight), pixel in sorted(zip(points, place), key=lambda mark: -mark[0][2]):
-        text = ax.annotate(f"{weight:g}".removeprefix("0"), (x, y), (0, 5), textcoords="offset points", ha="center", va="bottom", size=8)
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in place]
+    inside = [(point, side) for point, pixel in zip(points, place) if ax.bbox.contains(*pixel) for side in ((4, 2, "left"), (-4, -8, "right"))]
+    written = set()
+    for point, (right, up, align) in sorted(inside, key=lambda mark: -mark[0][2]):
+        if point in written: continue
+        text = ax.annotate(f"{point[2]:g}".removeprefix("0"), point[:2], (right, up), textcoords="offset points", ha=align, size=8)
         box = text.get_window_extent()
-        if ax.bbox.contains(*pixel) and ax.bbox.y1 > box.y1 and not any(box.overlaps(other) for other in taken): taken.append(box)
-        else: text.remove()
+        if any(box.overlaps(other) for other in taken): text.remove()
+        else: taken.append(box), written.add(point)
 
+# %% ../nbs/13a_frontier.ipynb #e4ed2f5d
 def plot_frontier(
     table:pd.DataFrame,  # as `frontier` gives it
     measure:str,         # a column of it
