@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
 
 from .data import Dataset
 from .encoding import TextEncoder
@@ -41,7 +42,6 @@ def probe_weights(
     items:np.ndarray,   # (n,) int codes of films that are scored
 )->tuple[np.ndarray,np.ndarray,np.ndarray]:  # (n,) base; (m, n) what each unit of weight adds; (m, n) what the like adds whatever its weight; float64
     "What each like says of each film, asked of the model by histories of one film; true only where its scores add up."
-    if not hasattr(model, "score_history"): raise TypeError(f"model: {type(model).__name__} cannot score a history, so likes cannot be told apart; take one that has score_history")
     X = model.train_.matrix()
     ask = lambda H: model.score_history(H)[:, items].astype("float64")
     pair = one_like(np.argsort(-X.getnnz(axis=0), kind="stable")[:2], X.shape[1])
@@ -86,6 +86,12 @@ def like_values(
     """Exact SHAP values of likes, compared with not having liked them: base and values add up to the score.
 
     Raises `ValueError` for a model whose scores do not add up. Source: Lundberg & Lee, NeurIPS 2017, for a linear model."""
+    check_is_fitted(model)
+    if not hasattr(model, "score_history"): raise TypeError(f"model: {type(model).__name__} cannot score a history, so likes cannot be told apart; take one that has score_history")
+    checked = np.flatnonzero(np.diff(H.indptr))
+    checked = checked[np.linspace(0, len(checked) - 1, min(16, len(checked))).astype(int)]
+    scores = np.take_along_axis(model.score_history(H[checked]), items[checked], axis=1) if len(checked) else []
+    if np.isneginf(scores).any(): raise ValueError("items: hold one that the model cannot score, so there is nothing to explain")
     likes, row = np.unique(H.indices, return_inverse=True)
     asked, column = np.unique(items, return_inverse=True)
     column = column.reshape(np.shape(items))
@@ -95,9 +101,6 @@ def like_values(
     for person, (start, end) in enumerate(zip(H.indptr[:-1], H.indptr[1:])):
         cells = np.ix_(row[start:end], column[person])
         values.append(H.data[start:end, None].astype("float64") * B[cells] + loud[person] * T[cells])
-    checked = np.flatnonzero(np.diff(H.indptr))
-    checked = checked[np.linspace(0, len(checked) - 1, min(16, len(checked))).astype(int)]
-    scores = np.take_along_axis(model.score_history(H[checked]), items[checked], axis=1) if len(checked) else []
     for person, score in zip(checked, scores):
         size = abs(base[person]) + abs(values[person]).sum(axis=0)
         if not (abs(base[person] + values[person].sum(axis=0) - score) <= 1e-5 * size + 1e-9).all():
@@ -293,7 +296,7 @@ def lime_values(
     rng=0,               # numpy Generator or seed
 )->tuple[np.ndarray,float,float]:  # (n,) coefficients; value of the line where no player is left; weighted R² of the line
     "A line through the values of random parts, weighted by their nearness to the whole. Source: Ribeiro, Singh & Guestrin, KDD 2016."
-    check_k(n), check_k(n_samples)
+    check_k(n, "n"), check_k(n_samples, "n_samples")
     rng = np.random.default_rng(rng)
     kept = rng.integers(1, n + 1, n_samples)
     masks = rng.random((n_samples, n)).argsort(axis=1) < kept[:, None]
@@ -321,6 +324,7 @@ def explain(
     rng=0,                 # of LIME: numpy Generator or seed
 )->Explanation:            # how much each like, and where the model tells, each feature, gave
     "Why this item for this person; raises `ValueError` for an unknown id, a person without likes, or a model whose scores do not add up."
+    check_is_fitted(model)
     data = model.train_
     choose({"exact": 1, "lime": 1}, method, "method")
     h, i = model.X_[data.user_codes([user_id])], int(data.item_codes([item_id])[0])

@@ -148,7 +148,6 @@ class Hybrid(RidgeRecommender):
         super().__init__(encoder, template, genres, year, reg, shared)
         self.prior, self.n_neighbours, self.power, self.item_reg = prior, n_neighbours, power, item_reg
         self.rated, self.half_life, self.long = rated, half_life, long
-
     def history(self,
         train:Dataset,    # what it is fitted on
     )->csr_matrix:        # (n_users, n_items) float32
@@ -158,7 +157,7 @@ class Hybrid(RidgeRecommender):
     def fit(self,
         train:Dataset,    # likes, and items with the fields of the template
     )->"Hybrid":          # self
-        "Encode the items, solve for the prior and for the rest; raises `ValueError` naming a parameter out of its range, or if there is no like."
+        "Encode the items, solve for the prior and the rest; raises `ValueError` naming a parameter out of its range, or if there is no like."
         check_hybrid(self)
         with unchanged_on_error(self):
             super().fit(train)

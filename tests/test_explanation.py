@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import shap
 from lime.lime_base import LimeBase
+from sklearn.exceptions import NotFittedError
 
 from llmrec.data import Dataset
 from llmrec.encoding import Stateless
@@ -148,7 +149,7 @@ def test_lime_finds_a_sum_and_says_when_there_is_none():
     coef, base, r2 = lime_values(lambda masks: 1 + masks @ [1., 2, -3], 3, reg=0)
     assert np.allclose(coef, [1, 2, -3]) and np.isclose(base, 1) and np.isclose(r2, 1)
     assert lime_values(lambda masks: masks.sum(axis=1) % 2., 6)[2] < .3
-    with pytest.raises(ValueError, match="k: got 0"):
+    with pytest.raises(ValueError, match="n: got 0"):
         lime_values(lambda masks: masks.sum(axis=1), 0)
 
 
@@ -167,6 +168,17 @@ def test_text_score_of_the_own_text_is_the_score_and_of_another_that_of_the_chan
 def test_the_words_of_an_item_are_no_sum_in_the_hybrid():
     with pytest.raises(TypeError, match="give a RidgeRecommender or ProfileRecommender"):
         text_score(LINEAR[3].fit(WIDE), 0, 1)
+
+
+def test_an_unfitted_model_and_an_item_without_score_are_named():
+    with pytest.raises(NotFittedError, match="EASE instance is not fitted"):
+        explain(EASE(), 0, 1)
+    with pytest.raises(NotFittedError, match="EASE instance is not fitted"):
+        like_values(EASE(), WIDE.matrix(), np.zeros((12, 1), int))
+    model = EASE().fit(WIDE)
+    [unliked] = np.flatnonzero(model.X_.getnnz(axis=0) == 0)[:1]
+    with pytest.raises(ValueError, match="items: hold one that the model cannot score"):
+        like_values(model, model.X_, np.full((12, 1), unliked))
 
 
 def test_a_text_without_words_is_refused():

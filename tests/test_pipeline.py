@@ -217,7 +217,7 @@ def settings(tmp_path_factory):
     rows = [(f"u{user}", item, 3 + place % 3, place, f"Film {item}", 1990 + item)
             for user in range(8) for place, item in enumerate(rng.permutation(20)[:14])]
     pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp", "title", "year"]).to_csv(folder / "films.csv", index=False)
-    return [f"data.interactions={folder / 'films.csv'}", f"encoder.cache_dir={folder / 'cache'}", "encoder.dtype=float32", "evaluation.k=[3, 5]"]
+    return [f"data.interactions={folder / 'films.csv'}", f"encoder.cache_dir={folder / 'cache'}", "encoder.dtype=float32", "evaluation.k=[3, 5]", "diversity.weight=0.3"]
 
 
 @pytest.fixture(scope="module")
