@@ -26,7 +26,9 @@ setup: $(READY)  ## make .venv and install everything (the other commands do it 
 run: $(READY)  ## the main job: recommend films to ten people, and measure it
 	$(BIN)/llmrec recommend --output outputs/recommendations.parquet --plot outputs/recommendations.png --frontier outputs/frontier.png
 
+# Two processes share two cores, so each computes with one thread.
 test: export HF_HUB_OFFLINE := 1
+test: export OMP_NUM_THREADS := 1
 test: $(READY)  ## prove everything: export in sync, notebooks unchanged, tests green
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations 20
 
