@@ -17,7 +17,7 @@ from llmrec.language.similarity import top_k
 from llmrec.evaluation.splitting import temporal
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import Popularity, load_recommender
-from llmrec.recommenders.neighbours import EASE
+from llmrec.recommenders.linear import EASE
 from llmrec.tastes.probing import RidgeRecommender
 from llmrec.ranking.softmax import recommend_with_probability
 from llmrec.ranking.retrieval import TwoStage

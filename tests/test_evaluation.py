@@ -18,7 +18,8 @@ from llmrec.evaluation.protocol import (Report, bootstrap_interval,
     bootstrap_means, compare, draw_negatives, evaluate, holm, item_slices, score_blocks, slice_report,
     tune)
 from llmrec.recommenders.base import Popularity, Random
-from llmrec.recommenders.neighbours import EASE, SLIM, ItemKNN, UserKNN
+from llmrec.recommenders.neighbours import ItemKNN, UserKNN
+from llmrec.recommenders.linear import EASE, SLIM
 from llmrec.recommenders.factors import ALS, BPR, PureSVD
 from llmrec.recommenders.ratings import BiasedMF
 from llmrec.recommenders.neural import LightGCN, NeuMF

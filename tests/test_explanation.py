@@ -9,7 +9,8 @@ from sklearn.exceptions import NotFittedError
 from llmrec.data.dataset import Dataset
 from llmrec.language.encoding import Stateless
 from llmrec.recommenders.base import Random
-from llmrec.recommenders.neighbours import EASE, ItemKNN, UserKNN, ease_weights
+from llmrec.recommenders.neighbours import ItemKNN, UserKNN
+from llmrec.recommenders.linear import EASE, ease_weights
 from llmrec.tastes.profiles import ProfileRecommender
 from llmrec.tastes.probing import RidgeRecommender
 from llmrec.tastes.hybrids import Hybrid
@@ -38,7 +39,7 @@ def dataset(n_users, n_items, seed=0):
 
 
 WIDE, TALL = dataset(12, 50), dataset(90, 14)  # the hybrid inverts the side of users, or that of items
-LINEAR = [EASE(reg=5.), ItemKNN(k=5), RidgeRecommender(Letters()), Hybrid(Letters(), item_reg=3., n_neighbours=5)]
+LINEAR = [EASE(reg=5.), ItemKNN(n_neighbours=5), RidgeRecommender(Letters()), Hybrid(Letters(), item_reg=3., n_neighbours=5)]
 EACH = pytest.mark.parametrize("model", LINEAR, ids=lambda model: type(model).__name__)
 EITHER = pytest.mark.parametrize("data", [WIDE, TALL], ids=["wide", "tall"])
 
@@ -100,7 +101,7 @@ def test_shares_equal_linear_shap_with_the_same_background():
 
 
 def test_models_that_do_not_add_up_are_refused():
-    for model in (UserKNN(k=3), ProfileRecommender(Letters())):
+    for model in (UserKNN(n_neighbours=3), ProfileRecommender(Letters())):
         model.fit(WIDE)
         with pytest.raises(ValueError, match="do not add up"):
             like_values(model, model.X_, unseen(model))

@@ -12,7 +12,7 @@ from llmrec.language.encoding import Stateless
 from llmrec.evaluation.splitting import item_cold, temporal
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import load_recommender
-from llmrec.recommenders.neighbours import EASE
+from llmrec.recommenders.linear import EASE
 from llmrec.tastes.probing import RidgeRecommender
 from llmrec.tastes.hybrids import Hybrid, age_weights, nearest_prior, rated_rows, unexplained, volume
 

@@ -18,7 +18,8 @@ from ..language.encoding import TextEncoder
 from ..language.similarity import top_k, cosine, finite_rows
 from ..recommenders.base import Recommender
 from ..recommenders.factors import ALS
-from ..tastes.probing import item_features, ridge_map
+from ..recommenders.linear import ridge_weights
+from ..tastes.probing import item_features
 from ..tastes.hybrids import Hybrid
 
 # %% ../../nbs/06_ranking/03_retrieval.ipynb #a5e4c8d6
@@ -47,7 +48,7 @@ def map_factors(
         (n_items, n_factors) float64, factors of all items as their features predict them
     """
     mean = V[known].mean(axis=0, dtype="float64")
-    return mean + ridge_map(F, known, reg).T @ (F[known].T @ (V[known] - mean))
+    return mean + F @ ridge_weights(F[known], V[known] - mean, reg)
 
 # %% ../../nbs/06_ranking/03_retrieval.ipynb #e3f8efb2
 class MappedFactors(ALS):

@@ -18,7 +18,8 @@ from ..evaluation.splitting import Split
 from ..evaluation.protocol import evaluate, peak_memory, tune
 from .base import Popularity, Random, describe_estimator
 from .content import ContentRecommender
-from .neighbours import EASE, SLIM, ItemKNN, UserKNN
+from .neighbours import ItemKNN, UserKNN
+from .linear import EASE, SLIM
 from .factors import ALS, BPR, PureSVD
 from .neural import LightGCN, NeuMF
 
@@ -27,8 +28,8 @@ BASELINES = {  # name -> model, grid
     "random": (Random(), {}),
     "popularity": (Popularity(), {}),
     "TF-IDF": (ContentRecommender(), {"template": ["{title}[ {genres}][ {year}]", "{title}[ {genres}]", "[{genres}][ {year}]", "{genres}"], "stop_words": [None, "english"]}),
-    "UserKNN": (UserKNN(), {"k": [20, 100, 500], "shrink": [0, 10, 100]}),
-    "ItemKNN": (ItemKNN(), {"k": [20, 100, 500], "shrink": [0, 10, 100]}),
+    "UserKNN": (UserKNN(), {"n_neighbours": [20, 100, 500], "shrink": [0, 10, 100]}),
+    "ItemKNN": (ItemKNN(), {"n_neighbours": [20, 100, 500], "shrink": [0, 10, 100]}),
     "EASE": (EASE(), {"reg": [3, 10, 30, 100, 300, 1000, 3000]}),
     "SLIM": (SLIM(), {"l1": [.2, 1, 5], "l2": [10, 50, 250]}),
     "PureSVD": (PureSVD(), {"n_factors": [8, 16, 24, 32, 48, 64, 96, 128]}),
