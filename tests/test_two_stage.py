@@ -44,7 +44,7 @@ def dataset(n_users=12, n_items=40, n_new=6, seed=0):
 
 DATA = dataset()
 LIKED = DATA.likes().getnnz(axis=0) > 0
-MAPPED = MappedFactors(Letters(), n_factors=4, reg=.5, map_reg=1.)
+MAPPED = MappedFactors(Letters(), d=4, reg=.5, map_reg=1.)
 STAGES = TwoStage(MAPPED, Popularity(), n_candidates=5)
 
 
@@ -182,10 +182,10 @@ def test_more_people_than_a_block():
 def test_parameters_are_kept_cloned_and_described():
     retriever = clone(MAPPED)
     model = TwoStage(retriever, Popularity(), 5).fit(DATA)
-    assert not hasattr(retriever, "V_") and model.get_params()["retriever__n_factors"] == 4
-    described = describe_estimator(TwoStage(MappedFactors(n_factors=7), Popularity(), 9))
+    assert not hasattr(retriever, "V_") and model.get_params()["retriever__d"] == 4
+    described = describe_estimator(TwoStage(MappedFactors(d=7), Popularity(), 9))
     assert build_estimator(described).get_params(deep=False)["n_candidates"] == 9
-    assert build_estimator(described).retriever.n_factors == 7
+    assert build_estimator(described).retriever.d == 7
 
 
 def test_the_same_twice():
@@ -203,7 +203,7 @@ def test_mapped_factors_are_saved_and_two_stages_say_that_they_are_not(tmp_path,
 
 
 @pytest.mark.parametrize("wrong, message", [(dict(map_reg=0), "map_reg: got 0"), (dict(map_reg=np.inf), "map_reg: got inf"), (dict(reg=0), "reg: got 0"), (dict(alpha=-1), "alpha: got -1"),
-                                            (dict(n_factors=0), "n_factors: got 0"), (dict(genres=-1), "genres: got -1"), (dict(year=np.nan), "year: got nan")])
+                                            (dict(d=0), "d: got 0"), (dict(genres=-1), "genres: got -1"), (dict(year=np.nan), "year: got nan")])
 def test_wrong_parameters_of_the_factors_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
         clone(MAPPED).set_params(**wrong).fit(DATA)
