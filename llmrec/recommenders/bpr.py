@@ -132,8 +132,7 @@ class BPR(FactorModel):
         'BPR'
             self; U_, V_ (n_users or n_items, d), bias_ (n_items,) float32; wrong_ (n_epochs,) mean probability of the wrong order
         """
-        self.check_settings(whole=["n_factors", "n_epochs"], positive=["lr"])
-        check_real(0, 1e6, reg=self.reg)
+        check_whole(1, 10_000, d=self.d, n_epochs=self.n_epochs), check_real(1e-6, 10**6, lr=self.lr), check_real(0, 10**6, reg=self.reg)
         super().fit(train)
         rng, n_likes = np.random.default_rng(self.rng), np.diff(self.X_.indptr)
         if (n_likes == train.n_items).any(): raise ValueError("train: somebody likes every item, which leaves no pair to learn from; drop that person")
