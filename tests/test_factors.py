@@ -149,9 +149,23 @@ def test_the_loss_is_what_implicit_says_it_minimises(movielens):
     assert np.isclose(als_loss(X, U, V, 10, 3), theirs, rtol=1e-3)
 
 
-def test_entries_that_are_not_likes():
-    with pytest.raises(ValueError, match="H: holds 2"):
-        ALS(2, n_epochs=1).fit(dataset(some_likes())).score_history(csr_matrix(2. * some_likes()))
+def test_strengths_take_the_place_of_ones():
+    """With a penalty and one number each, by hand: X = w, so u = w v / (v² + reg)."""
+    V, H = np.array([[.5], [2]], "float32"), csr_matrix(np.array([[0, .25], [3, 0]]), dtype="float32")
+    U = als_step(H, V, 1, 1, H.data.copy())
+    assert np.allclose(U, [[.25 * 2 / (.25 + 4 + 1)], [3 * .5 / (.25 + 4 + 1)]])
+    rng, X = np.random.default_rng(0), some_likes() * np.random.default_rng(1).random((30, 40)).round(2)
+    V = rng.normal(size=(40, 4)).astype("float32")
+    U = als_step(csr_matrix(X, dtype="float32"), V, 2., 5., 5 * csr_matrix(X, dtype="float32").data, n_steps=100)
+    exact = [np.linalg.solve(V.T * np.where(x > 0, 5, 1) @ V + 2 * np.eye(4), V.T @ (5 * x)) for x in X]
+    assert np.allclose(U, exact, atol=1e-4)
+    assert np.isclose(als_loss(csr_matrix(X), U, V, 2, 5), (np.where(X > 0, 5, 1) * (X - U @ V.T)**2).sum() + 2 * ((U**2).sum() + (V**2).sum()))
+
+
+@pytest.mark.parametrize("wrong", [-1., np.nan, np.inf])
+def test_entries_that_are_no_strength(wrong):
+    with pytest.raises(ValueError, match=f"H: holds {wrong}"):
+        ALS(2, n_epochs=1).fit(dataset(some_likes())).score_history(csr_matrix(([wrong], ([0], [1])), shape=(1, 40)))
 
 
 # All

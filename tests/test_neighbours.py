@@ -70,6 +70,17 @@ def test_neighbours_are_those_of_scikit_learn():
     assert surely.sum() > 50 and np.all(found.toarray()[np.nonzero(surely)[0], code[surely]] > 0)
 
 
+def test_strengths_count_in_the_cosine():
+    X = random_array((60, 300), density=.3, rng=np.random.default_rng(4)).toarray()
+    distance, _ = NearestNeighbors(n_neighbors=10, metric="cosine").fit(X[10:]).kneighbors(X[:10])
+    found = nearest_rows(sparse(X[:10]), sparse(X[10:]), n_neighbours=10)
+    assert np.allclose(-np.sort(-found.data.reshape(10, 10)), 1 - distance, atol=1e-6)
+    common = (X[:10] > 0).astype(int) @ (X[10:] > 0).T
+    shrunk = nearest_rows(sparse(X[:10]), sparse(X[10:]), n_neighbours=50, shrink=7).toarray()
+    plain = nearest_rows(sparse(X[:10]), sparse(X[10:]), n_neighbours=50).toarray()
+    assert np.allclose(shrunk, plain * common / (common + 7), atol=1e-6)
+
+
 def test_ties_go_to_the_lower_code():
     X = np.ones((500, 1))
     found = nearest_rows(sparse(X), sparse(X), n_neighbours=3, others=True)

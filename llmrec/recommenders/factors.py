@@ -92,7 +92,7 @@ class FactorModel(Recommender):
 
 # %% ../../nbs/04_recommenders/05_factors.ipynb #5090a275
 class PureSVD(FactorModel):
-    "Scores by the projection of a history on the largest singular vectors; a like counts 1. Source: Cremonesi, Koren & Turrin, RecSys 2010, equation 10."
+    "Scores by the projection of a history on the largest singular vectors. Source: Cremonesi, Koren & Turrin, RecSys 2010, equation 10."
 
     def __init__(self,
         d:int=64,  # numbers per item, fewer than users and than items
@@ -153,7 +153,7 @@ class PureSVD(FactorModel):
 
 # %% ../../nbs/04_recommenders/05_factors.ipynb #bb97418c
 def als_loss(
-    X:csr_matrix,   # (n_users, n_items) likes
+    X:csr_matrix,   # (n_users, n_items) likes, 1 for each or how strong it is
     U:np.ndarray,   # (n_users, d) vectors of users
     V:np.ndarray,   # (n_items, d) vectors of items
     reg:float,      # penalty
@@ -164,7 +164,7 @@ def als_loss(
     Parameters
     ----------
     X : csr_matrix
-        (n_users, n_items) likes
+        (n_users, n_items) likes, 1 for each or how strong it is
     U : np.ndarray
         (n_users, d) vectors of users
     V : np.ndarray
@@ -182,7 +182,7 @@ def als_loss(
     U, V, likes = U.astype("float64"), V.astype("float64"), X.tocoo()
     s = np.einsum("nd,nd->n", U[likes.row], V[likes.col])
     everywhere = ((U.T @ U) * (V.T @ V)).sum()
-    return float(everywhere + (alpha * (1 - s)**2 - s**2).sum() + reg * ((U**2).sum() + (V**2).sum()))
+    return float(everywhere + (alpha * (likes.data - s)**2 - s**2).sum() + reg * ((U**2).sum() + (V**2).sum()))
 
 # %% ../../nbs/04_recommenders/05_factors.ipynb #cf3eaadb
 @numba.njit(nogil=True, fastmath={"reassoc"})
@@ -245,6 +245,7 @@ def multiply_rows(
 def solve_rows(
     indptr,   # (m + 1,) int, where the likes of each row begin
     indices,  # (nnz,) int, the likes
+    values,   # (nnz,) float32, how strong they are
     V,        # (n, d) float32, vectors of what is liked
     Z,        # (n, d) float32, V G⁻¹
     alpha,    # float32, confidence in a like
@@ -259,6 +260,8 @@ def solve_rows(
         (m + 1,) int, where the likes of each row begin
     indices
         (nnz,) int, the likes
+    values
+        (nnz,) float32, how strong they are
     V
         (n, d) float32, vectors of what is liked
     Z
@@ -277,7 +280,7 @@ def solve_rows(
     U, more = np.empty((len(indptr) - 1, V.shape[1]), V.dtype), alpha - np.float32(1)
     for u in range(len(U)):
         rows, s = indices[indptr[u]:indptr[u + 1]], weights[indptr[u]:indptr[u + 1]]
-        r = alpha - s - more * multiply_rows(rows, sum_rows(rows, s, Z), V)
+        r = alpha * values[indptr[u]:indptr[u + 1]] - s - more * multiply_rows(rows, sum_rows(rows, s, Z), V)
         p, rr, small = r.copy(), (r * r).sum(), np.float32(1e-12) * alpha**2 * len(rows)
         for _ in range(n_steps):
             if rr <= small: break
@@ -292,7 +295,7 @@ def solve_rows(
 
 # %% ../../nbs/04_recommenders/05_factors.ipynb #b9d06fc2
 def als_step(
-    H:csr_matrix,        # (m, n) likes, of users or, transposed, of items
+    H:csr_matrix,        # (m, n) likes of users or, transposed, of items; 1 for each or how strong it is
     V:np.ndarray,        # (n, d) float32, vectors of the columns
     reg:float,           # penalty, above 0
     alpha:float,         # confidence in a like, above 0
@@ -304,7 +307,7 @@ def als_step(
     Parameters
     ----------
     H : csr_matrix
-        (m, n) likes, of users or, transposed, of items
+        (m, n) likes of users or, transposed, of items; 1 for each or how strong it is
     V : np.ndarray
         (n, d) float32, vectors of the columns
     reg : float
@@ -322,7 +325,7 @@ def als_step(
         (m, d) float32, vectors of the rows
     """
     G = V.T @ V + reg * np.eye(V.shape[1], dtype="float32")
-    return solve_rows(H.indptr, H.indices, V, V @ np.linalg.inv(G), np.float32(alpha), weights, n_steps)
+    return solve_rows(H.indptr, H.indices, H.data.astype(V.dtype), V, V @ np.linalg.inv(G), np.float32(alpha), weights, n_steps)
 
 # %% ../../nbs/04_recommenders/05_factors.ipynb #e1a4bda8
 class ALS(FactorModel):
@@ -355,7 +358,7 @@ class ALS(FactorModel):
         super().fit(train)
         liked = np.flatnonzero(np.bincount(self.X_.indices, minlength=train.n_items))
         rows, columns = self.X_[:, liked], self.X_[:, liked].T.tocsr()
-        of_users, of_items = (np.full(rows.nnz, self.alpha, "float32") for _ in range(2))
+        of_users, of_items = (np.float32(self.alpha) * H.data for H in (rows, columns))
         V = np.random.default_rng(self.rng).random((len(liked), self.d), "float32") / 100
         for _ in range(self.n_epochs):
             U = als_step(rows, V, self.reg, self.alpha, of_users)
@@ -364,32 +367,32 @@ class ALS(FactorModel):
         return self
 
     def fold_in(self,
-        H:csr_matrix,   # (m, n_items) likes
+        H:csr_matrix,   # (m, n_items) likes, 1 for each or how strong it is
     )->np.ndarray:      # (m, d) float32, vectors of these people
-        """Where histories lie among the items, solved to the end; raises `ValueError` for entries other than 1.
+        """Where histories lie among the items, solved to the end; raises `ValueError` for an entry that is no strength.
 
         Parameters
         ----------
         H : csr_matrix
-            (m, n_items) likes
+            (m, n_items) likes, 1 for each or how strong it is
 
         Returns
         -------
         np.ndarray
             (m, d) float32, vectors of these people
         """
-        if (H.data != 1).any(): raise ValueError(f"H: holds {H.data[H.data != 1][0]}; give 1 for each like and nothing else")
-        return als_step(H, self.V_, self.reg, self.alpha, np.full(H.nnz, self.alpha, "float32"), n_steps=200)
+        if not (known := (H.data >= 0) & np.isfinite(H.data)).all(): raise ValueError(f"H: holds {H.data[~known][0]}; give 1 for each like, or how strong it is, and nothing below 0")
+        return als_step(H, self.V_, self.reg, self.alpha, np.float32(self.alpha) * H.data.astype("float32"), n_steps=200)
 
     def score_history(self,
-        H:csr_matrix,   # (m, n_items) likes
+        H:csr_matrix,   # (m, n_items) likes, 1 for each or how strong it is
     )->np.ndarray:      # (m, n_items) float32, 1 where a like is certain and 0 where it is not to be expected
         """Inner products of the folded-in histories with all items.
 
         Parameters
         ----------
         H : csr_matrix
-            (m, n_items) likes
+            (m, n_items) likes, 1 for each or how strong it is
 
         Returns
         -------

@@ -46,9 +46,11 @@ def select(
 def nearest_of_rows(
     a_ptr:np.ndarray,  # (n_a + 1,) int, where the rows of A begin
     a_idx:np.ndarray,  # int, the likes of those rows
+    a_data:np.ndarray, # float32, how strong they are
     b_ptr:np.ndarray,  # (n_features + 1,) int, where the columns of B begin
     b_idx:np.ndarray,  # int, the rows of B in those columns
-    b_size:np.ndarray, # (n_b,) float64, likes in each row of B
+    b_data:np.ndarray, # float32, how strong they are
+    b_size:np.ndarray, # (n_b,) float64, squared length of each row of B
     start:int,         # first row of A
     stop:int,          # the row after the last
     k:int,             # neighbours kept
@@ -65,12 +67,16 @@ def nearest_of_rows(
         (n_a + 1,) int, where the rows of A begin
     a_idx : np.ndarray
         int, the likes of those rows
+    a_data : np.ndarray
+        float32, how strong they are
     b_ptr : np.ndarray
         (n_features + 1,) int, where the columns of B begin
     b_idx : np.ndarray
         int, the rows of B in those columns
+    b_data : np.ndarray
+        float32, how strong they are
     b_size : np.ndarray
-        (n_b,) float64, likes in each row of B
+        (n_b,) float64, squared length of each row of B
     start : int
         first row of A
     stop : int
@@ -88,17 +94,21 @@ def nearest_of_rows(
         keys (stop - start, k) int64, and how many are filled in each row
     """
     n_b, keys, filled = len(b_size), np.empty((stop - start, k), np.int64), np.zeros(stop - start, np.int64)
-    common, met, score = np.zeros(n_b, np.int32), np.empty(n_b, np.int32), np.empty(n_b, np.float32)
-    found, bits = np.empty(n_b, np.int64), score.view(np.int32)
+    common, dot, met = np.zeros(n_b, np.int32), np.zeros(n_b), np.empty(n_b, np.int32)
+    score, found = np.empty(n_b, np.float32), np.empty(n_b, np.int64)
+    bits = score.view(np.int32)
     for a in range(start, stop):
-        m, n = 0, 0
-        for feature in a_idx[a_ptr[a]:a_ptr[a + 1]]:
-            for b in b_idx[b_ptr[feature]:b_ptr[feature + 1]]:
+        m, n, size = 0, 0, 0.
+        for t in range(a_ptr[a], a_ptr[a + 1]):
+            size += a_data[t] * a_data[t]
+            for s in range(b_ptr[a_idx[t]], b_ptr[a_idx[t] + 1]):
+                b = b_idx[s]
                 if common[b] == 0: met[m], m = b, m + 1
                 common[b] += 1
+                dot[b] += a_data[t] * b_data[s]
         for b in met[:m]:
-            both, common[b] = common[b], 0
-            score[n] = both / np.sqrt((a_ptr[a + 1] - a_ptr[a]) * b_size[b]) * both / (both + shrink)
+            score[n] = dot[b] / np.sqrt(size * b_size[b]) * common[b] / (common[b] + shrink)
+            common[b], dot[b] = 0, 0
             if score[n] > 0 and not (others and b == a):
                 found[n] = np.int64(bits[n]) << 32 | (2**31 - 1 - b)
                 n += 1
@@ -109,7 +119,7 @@ def nearest_of_rows(
 
 # %% ../../nbs/04_recommenders/03_neighbours.ipynb #fd99dbd9
 def nearest_rows(
-    A:csr_matrix,       # (n_a, n_features) likes; each counts as 1
+    A:csr_matrix,       # (n_a, n_features) likes, 1 for each or how strong it is
     B:csr_matrix,       # (n_b, n_features) likes
     n_neighbours:int,   # kept for each row of A
     shrink:float=0,     # a cosine from n common likes is multiplied by n / (n + shrink)
@@ -124,7 +134,7 @@ def nearest_rows(
     Parameters
     ----------
     A : csr_matrix
-        (n_a, n_features) likes; each counts as 1
+        (n_a, n_features) likes, 1 for each or how strong it is
     B : csr_matrix
         (n_b, n_features) likes
     n_neighbours : int
@@ -143,14 +153,15 @@ def nearest_rows(
     """
     check_whole(n_neighbours=n_neighbours), check_real(shrink=shrink)
     if A.shape[1] != B.shape[1]: raise ValueError(f"A: has {A.shape[1]} columns; B has {B.shape[1]}")
-    A, B = (csr_matrix(M, copy=True) for M in (A, B))
+    A, B = (csr_matrix(M, dtype="float32", copy=True) for M in (A, B))
     for M in (A, B): M.eliminate_zeros()
-    columns, size, k = B.tocsc(), np.diff(B.indptr).astype("float64"), min(n_neighbours, B.shape[0])
+    columns, k = B.tocsc(), min(n_neighbours, B.shape[0])
+    size = np.bincount(np.repeat(np.arange(B.shape[0]), np.diff(B.indptr)), B.data.astype("float64")**2, B.shape[0])
     pairs, parts = A.sign() @ np.diff(columns.indptr), []
     check_memory(16. * np.minimum(pairs, k).sum(), "keep fewer neighbours", n_neighbours=n_neighbours, rows=A.shape[0])
     for start in range(0, max(1, A.shape[0]), block):
         stop = min(start + block, A.shape[0])
-        keys, filled = nearest_of_rows(A.indptr, A.indices, columns.indptr, columns.indices, size, start, stop, k, float(shrink), others)
+        keys, filled = nearest_of_rows(A.indptr, A.indices, A.data, columns.indptr, columns.indices, columns.data, size, start, stop, k, float(shrink), others)
         kept = keys[np.arange(k) < filled[:, None]]
         scores, codes = (kept >> 32).astype("int32").view("float32"), 2**31 - 1 - (kept & 2**32 - 1).astype("int32")
         parts.append(csr_matrix((scores, codes, np.append(0, filled.cumsum())), shape=(stop - start, B.shape[0])))
@@ -218,7 +229,7 @@ def weighted_rows(
 
 # %% ../../nbs/04_recommenders/03_neighbours.ipynb #1eb43b78
 class UserKNN(Recommender):
-    "Sums what the people with the most similar likes like; a like counts 1. Source: Herlocker et al., SIGIR 1999; shrinkage: Koren, KDD 2008, equation 2."
+    "Sums what the people with the most similar likes like. Source: Herlocker et al., SIGIR 1999; shrinkage: Koren, KDD 2008, equation 2."
 
     def __init__(self,
         n_neighbours:int=20,  # nearest people who are asked
@@ -244,14 +255,14 @@ class UserKNN(Recommender):
         return super().fit(train)
 
     def score_history(self,
-        H:csr_matrix,   # (m, n_items) likes; each counts as 1
+        H:csr_matrix,   # (m, n_items) likes, 1 for each or how strong it is
     )->np.ndarray:      # (m, n_items) float32, sum of the similarities of the neighbours who like the item
         """Sums over the neighbours; who is among the people fitted on is the first of their own, which adds only to what they like.
 
         Parameters
         ----------
         H : csr_matrix
-            (m, n_items) likes; each counts as 1
+            (m, n_items) likes, 1 for each or how strong it is
 
         Returns
         -------
@@ -300,7 +311,7 @@ class ItemWeights(Recommender):
         return np.where(rows == 0, np.float32(-np.inf), rows)
 
 class ItemKNN(ItemWeights):
-    "Scores an item by how many of its nearest items are liked; a like counts 1. Source: Sarwar et al., WWW 2001; shrinkage: Koren, KDD 2008, equation 2."
+    "Scores an item by how much of its nearest items is liked. Source: Sarwar et al., WWW 2001; shrinkage: Koren, KDD 2008, equation 2."
 
     def __init__(self,
         n_neighbours:int=100,  # that each item keeps
