@@ -16,8 +16,8 @@ from .factors import FactorModel
 # %% ../../nbs/04_recommenders/06_bpr.ipynb #70994f1b
 @numba.njit(nogil=True, fastmath={"reassoc"})
 def bpr_step(
-    u,      # (d,) float32, vector of a person
-    v,      # (d,) float32, of an item that the person likes
+    u,      # (d,) float32, vector of a user
+    v,      # (d,) float32, of an item that the user likes
     w,      # (d,) float32, of another
     gap,    # float32, bias of the liked item less that of the other
     lr,     # float32, length of the step
@@ -28,9 +28,9 @@ def bpr_step(
     Parameters
     ----------
     u
-        (d,) float32, vector of a person
+        (d,) float32, vector of a user
     v
-        (d,) float32, of an item that the person likes
+        (d,) float32, of an item that the user likes
     w
         (d,) float32, of another
     gap
@@ -66,7 +66,7 @@ def bpr_epoch(
     reg,      # float32, penalty
     rng,      # numpy Generator
 ):            # float, mean probability of the wrong order
-    """As many steps as there are likes, each for a random like and a random item that the person does not like.
+    """As many steps as there are likes, each for a random like and a random item that the user does not like.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def bpr_epoch(
 
 # %% ../../nbs/04_recommenders/06_bpr.ipynb #bba8c0f9
 class BPR(FactorModel):
-    "Matrix factorisation that learns from pairs which of two items a person prefers; likes are binary. Source: Rendle et al., UAI 2009."
+    "Matrix factorisation that learns from pairs which of two items a user prefers; likes are binary. Source: Rendle et al., UAI 2009."
 
     def __init__(self,
         d:int=64,           # numbers per user and item
@@ -135,7 +135,7 @@ class BPR(FactorModel):
         check_whole(1, 10_000, d=self.d, n_epochs=self.n_epochs), check_real(1e-6, 10**6, lr=self.lr), check_real(0, 10**6, reg=self.reg)
         super().fit(train)
         rng, n_likes = np.random.default_rng(self.rng), np.diff(self.X_.indptr)
-        if (n_likes == train.n_items).any(): raise ValueError("train: somebody likes every item, which leaves no pair to learn from; drop that person")
+        if (n_likes == train.n_items).any(): raise ValueError("train: somebody likes every item, which leaves no pair to learn from; drop that user")
         self.U_, self.V_ = (rng.normal(0, .1, (n, self.d)).astype("float32") for n in self.X_.shape)
         self.bias_, users = np.zeros(train.n_items, "float32"), np.repeat(np.arange(train.n_users), n_likes)
         lr, reg = np.float32(self.lr), np.float32(self.reg)
@@ -145,18 +145,18 @@ class BPR(FactorModel):
         return self
 
     def score_items(self,
-        user_ids,     # (n,) ids of people it was fitted on
-    )->np.ndarray:    # (n, n_items) float32; only differences within a row have a meaning; for people without likes the biases alone
+        user_ids,     # (n,) ids of users it was fitted on
+    )->np.ndarray:    # (n, n_items) float32; only differences within a row have a meaning; for users without likes the biases alone
         """Inner products and biases; raises `ValueError` for unknown users.
 
         Parameters
         ----------
         user_ids
-            (n,) ids of people it was fitted on
+            (n,) ids of users it was fitted on
 
         Returns
         -------
         np.ndarray
-            (n, n_items) float32; only differences within a row have a meaning; for people without likes the biases alone
+            (n, n_items) float32; only differences within a row have a meaning; for users without likes the biases alone
         """
         return mask_unliked(self.U_[self.train_.user_codes(user_ids)] @ self.V_.T + self.bias_, self.X_)

@@ -368,7 +368,7 @@ class ALS(FactorModel):
 
     def fold_in(self,
         H:csr_matrix,   # (m, n_items) likes, 1 for each or how strong it is
-    )->np.ndarray:      # (m, d) float32, vectors of these people
+    )->np.ndarray:      # (m, d) float32, vectors of these users
         """Where histories lie among the items, solved to the end; raises `ValueError` for an entry that is no strength.
 
         Parameters
@@ -379,7 +379,7 @@ class ALS(FactorModel):
         Returns
         -------
         np.ndarray
-            (m, d) float32, vectors of these people
+            (m, d) float32, vectors of these users
         """
         if not (known := (H.data >= 0) & np.isfinite(H.data)).all(): raise ValueError(f"H: holds {H.data[~known][0]}; give 1 for each like, or how strong it is, and nothing below 0")
         return als_step(H, self.V_, self.reg, self.alpha, np.float32(self.alpha) * H.data.astype("float32"), n_steps=200)

@@ -148,7 +148,7 @@ def ease_dual(
 
 # %% ../../nbs/04_recommenders/04_linear.ipynb #e93dbb64
 class EASE(Recommender):
-    "Predicts every item from all others a person likes, in closed form. Source: Steck, WWW 2019."
+    "Predicts every item from all others a user likes, in closed form. Source: Steck, WWW 2019."
 
     def __init__(self,
         reg:float=100,  # ridge penalty, above 0

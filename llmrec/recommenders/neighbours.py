@@ -51,15 +51,11 @@ def nearest_of_rows(
     b_idx:np.ndarray,  # int, the rows of B in those columns
     b_data:np.ndarray, # float32, how strong they are
     b_size:np.ndarray, # (n_b,) float64, squared length of each row of B
-    start:int,         # first row of A
-    stop:int,          # the row after the last
     k:int,             # neighbours kept
     shrink:float,      # beta of the shrinkage
-    others:bool,       # A and B are the same, and no row is its own neighbour
-)->tuple[np.ndarray,np.ndarray]:  # keys (stop - start, k) int64, and how many are filled in each row
-    """The loop of `nearest_rows`. A key holds the bits of a score above those of a code turned round.
-
-    So the highest keys are the highest scores, and among equal scores the lowest codes.
+    first:int,         # row of B that is A's first row and no neighbour of it, and so on; far below 0: all may be neighbours
+)->tuple[np.ndarray,np.ndarray]:  # keys (n_a, k) int64: score above, code turned round below; how many are filled in each row
+    """The loop of `nearest_rows`: the highest keys are the highest scores, and among equal scores the lowest codes.
 
     Parameters
     ----------
@@ -77,44 +73,40 @@ def nearest_of_rows(
         float32, how strong they are
     b_size : np.ndarray
         (n_b,) float64, squared length of each row of B
-    start : int
-        first row of A
-    stop : int
-        the row after the last
     k : int
         neighbours kept
     shrink : float
         beta of the shrinkage
-    others : bool
-        A and B are the same, and no row is its own neighbour
+    first : int
+        row of B that is A's first row and no neighbour of it, and so on; far below 0: all may be neighbours
 
     Returns
     -------
     tuple[np.ndarray, np.ndarray]
-        keys (stop - start, k) int64, and how many are filled in each row
+        keys (n_a, k) int64: score above, code turned round below; how many are filled in each row
     """
-    n_b, keys, filled = len(b_size), np.empty((stop - start, k), np.int64), np.zeros(stop - start, np.int64)
+    n_a, n_b = len(a_ptr) - 1, len(b_size)
+    keys, filled = np.empty((n_a, k), np.int64), np.zeros(n_a, np.int64)
     common, dot, met = np.zeros(n_b, np.int32), np.zeros(n_b), np.empty(n_b, np.int32)
     score, found = np.empty(n_b, np.float32), np.empty(n_b, np.int64)
     bits = score.view(np.int32)
-    for a in range(start, stop):
+    for a in range(n_a):
         m, n, size = 0, 0, 0.
         for t in range(a_ptr[a], a_ptr[a + 1]):
             size += a_data[t] * a_data[t]
             for s in range(b_ptr[a_idx[t]], b_ptr[a_idx[t] + 1]):
                 b = b_idx[s]
                 if common[b] == 0: met[m], m = b, m + 1
-                common[b] += 1
-                dot[b] += a_data[t] * b_data[s]
+                common[b], dot[b] = common[b] + 1, dot[b] + a_data[t] * b_data[s]
         for b in met[:m]:
             score[n] = dot[b] / np.sqrt(size * b_size[b]) * common[b] / (common[b] + shrink)
             common[b], dot[b] = 0, 0
-            if score[n] > 0 and not (others and b == a):
+            if score[n] > 0 and b != first + a:
                 found[n] = np.int64(bits[n]) << 32 | (2**31 - 1 - b)
                 n += 1
         if n > k: select(found[:n], k)
-        filled[a - start] = min(n, k)
-        keys[a - start, :min(n, k)] = found[:min(n, k)]
+        filled[a] = min(n, k)
+        keys[a, :filled[a]] = found[:filled[a]]
     return keys, filled
 
 # %% ../../nbs/04_recommenders/03_neighbours.ipynb #fd99dbd9
@@ -160,11 +152,12 @@ def nearest_rows(
     pairs, parts = A.sign() @ np.diff(columns.indptr), []
     check_memory(16. * np.minimum(pairs, k).sum(), "keep fewer neighbours", n_neighbours=n_neighbours, rows=A.shape[0])
     for start in range(0, max(1, A.shape[0]), block):
-        stop = min(start + block, A.shape[0])
-        keys, filled = nearest_of_rows(A.indptr, A.indices, A.data, columns.indptr, columns.indices, columns.data, size, start, stop, k, float(shrink), others)
+        part = A[start:start + block]
+        keys, filled = nearest_of_rows(part.indptr, part.indices, part.data, columns.indptr, columns.indices, columns.data, size,
+                                       k, float(shrink), start if others else -A.shape[0] - 1)
         kept = keys[np.arange(k) < filled[:, None]]
         scores, codes = (kept >> 32).astype("int32").view("float32"), 2**31 - 1 - (kept & 2**32 - 1).astype("int32")
-        parts.append(csr_matrix((scores, codes, np.append(0, filled.cumsum())), shape=(stop - start, B.shape[0])))
+        parts.append(csr_matrix((scores, codes, np.append(0, filled.cumsum())), shape=(part.shape[0], B.shape[0])))
     return vstack(parts, format="csr")
 
 # %% ../../nbs/04_recommenders/03_neighbours.ipynb #b3ecb679
@@ -229,22 +222,22 @@ def weighted_rows(
 
 # %% ../../nbs/04_recommenders/03_neighbours.ipynb #1eb43b78
 class UserKNN(Recommender):
-    "Sums what the people with the most similar likes like. Source: Herlocker et al., SIGIR 1999; shrinkage: Koren, KDD 2008, equation 2."
+    "Sums what the users with the most similar likes like. Source: Herlocker et al., SIGIR 1999; shrinkage: Koren, KDD 2008, equation 2."
 
     def __init__(self,
-        n_neighbours:int=20,  # nearest people who are asked
+        n_neighbours:int=20,  # nearest users who are asked
         shrink:float=10,      # a cosine from n common likes is multiplied by n / (n + shrink)
     ): self.n_neighbours, self.shrink = n_neighbours, shrink
 
     def fit(self,
-        train:Dataset,  # whose people are asked
+        train:Dataset,  # whose users are asked
     )->"UserKNN":       # self
         """Keep the likes, all there is to learn; raises `ValueError` for n_neighbours below 1 or a negative shrink.
 
         Parameters
         ----------
         train : Dataset
-            whose people are asked
+            whose users are asked
 
         Returns
         -------
@@ -257,7 +250,7 @@ class UserKNN(Recommender):
     def score_history(self,
         H:csr_matrix,   # (m, n_items) likes, 1 for each or how strong it is
     )->np.ndarray:      # (m, n_items) float32, sum of the similarities of the neighbours who like the item
-        """Sums over the neighbours; who is among the people fitted on is the first of their own, which adds only to what they like.
+        """Sums over the neighbours; who is among the users fitted on is the first of their own, which adds only to what they like.
 
         Parameters
         ----------

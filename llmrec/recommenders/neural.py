@@ -57,7 +57,7 @@ def epoch_batches(
     batch_size:int,     # likes in a batch
     rng:np.random.Generator,  # draws items and order
 ):                      # yields int64 tensors: users (b,), liked items (b,), unliked items (b, n_unliked)
-    """All likes once, in random order; likes of people who like everything are left out, there is nothing to contrast them with.
+    """All likes once, in random order; likes of users who like everything are left out, there is nothing to contrast them with.
 
     Parameters
     ----------
@@ -213,19 +213,19 @@ class NeuMF(Recommender):
         return self
 
     def score_items(self,
-        user_ids,               # (n,) ids of people it was fitted on
-    )->np.ndarray:              # (n, n_items) float32 logits; a row of -inf for people without likes
-        """The network's score of every item, some people at a time.
+        user_ids,               # (n,) ids of users it was fitted on
+    )->np.ndarray:              # (n, n_items) float32 logits; a row of -inf for users without likes
+        """The network's score of every item, some users at a time.
 
         Parameters
         ----------
         user_ids
-            (n,) ids of people it was fitted on
+            (n,) ids of users it was fitted on
 
         Returns
         -------
         np.ndarray
-            (n, n_items) float32 logits; a row of -inf for people without likes
+            (n, n_items) float32 logits; a row of -inf for users without likes
         """
         check_is_fitted(self)
         codes, items = self.train_.user_codes(user_ids), torch.arange(self.train_.n_items)
@@ -409,19 +409,19 @@ class LightGCN(Recommender):
         return self
 
     def score_items(self,
-        user_ids,               # (n,) ids of people it was fitted on
-    )->np.ndarray:              # (n, n_items) float32; a row of -inf for people without likes
+        user_ids,               # (n,) ids of users it was fitted on
+    )->np.ndarray:              # (n, n_items) float32; a row of -inf for users without likes
         """Products of the final embeddings.
 
         Parameters
         ----------
         user_ids
-            (n,) ids of people it was fitted on
+            (n,) ids of users it was fitted on
 
         Returns
         -------
         np.ndarray
-            (n, n_items) float32; a row of -inf for people without likes
+            (n, n_items) float32; a row of -inf for users without likes
         """
         check_is_fitted(self)
         codes = self.train_.user_codes(user_ids)

@@ -51,7 +51,7 @@ def rating_folds(
 def sgd_epoch(
     users:np.ndarray,    # (n,) int user codes, one per rating
     items:np.ndarray,    # (n,) int item codes
-    ratings:np.ndarray,  # (n,) float64 stars, less the mean of all
+    ratings:np.ndarray,  # (n,) float64 ratings, less the mean of all
     order:np.ndarray,    # (n,) int positions, in the order in which they are visited
     b_u:np.ndarray,      # (n_users,) float64 biases, changed in place, as are the next three
     b_i:np.ndarray,      # (n_items,) float64 biases
@@ -70,7 +70,7 @@ def sgd_epoch(
     items : np.ndarray
         (n,) int item codes
     ratings : np.ndarray
-        (n,) float64 stars, less the mean of all
+        (n,) float64 ratings, less the mean of all
     order : np.ndarray
         (n,) int positions, in the order in which they are visited
     b_u : np.ndarray
@@ -104,7 +104,7 @@ def sgd_epoch(
 def ridge_rows(
     indptr:np.ndarray,   # (n + 1,) int, as in a CSR matrix of ratings (rows x columns)
     indices:np.ndarray,  # (nnz,) int column codes
-    values:np.ndarray,   # (nnz,) float64 stars, less the mean of all
+    values:np.ndarray,   # (nnz,) float64 ratings, less the mean of all
     V:np.ndarray,        # (n_columns, d) float64 factors of the columns, which are held fixed
     b:np.ndarray,        # (n_columns,) float64 biases of the columns
     reg:float,           # ridge penalty, above 0
@@ -120,7 +120,7 @@ def ridge_rows(
     indices : np.ndarray
         (nnz,) int column codes
     values : np.ndarray
-        (nnz,) float64 stars, less the mean of all
+        (nnz,) float64 ratings, less the mean of all
     V : np.ndarray
         (n_columns, d) float64 factors of the columns, which are held fixed
     b : np.ndarray
@@ -203,27 +203,27 @@ def learn_factors(
 
 # %% ../../nbs/04_recommenders/07_ratings.ipynb #bd6dd4cf
 def predict_ratings(self,
-    user_ids,            # (n,) ids of people it was fitted on
+    user_ids,            # (n,) ids of users it was fitted on
     item_ids,            # (n,) ids of items of the catalogue, one for each
-)->np.ndarray:           # (n,) float64 stars, within the range of the ratings learnt from
-    """The rating each person would give to the item beside them; raises `ValueError` for unknown ids.
+)->np.ndarray:           # (n,) float64 ratings, within the range of those learnt from
+    """The rating each user would give to the item beside them; raises `ValueError` for unknown ids.
 
     Parameters
     ----------
     user_ids
-        (n,) ids of people it was fitted on
+        (n,) ids of users it was fitted on
     item_ids
         (n,) ids of items of the catalogue, one for each
 
     Returns
     -------
     np.ndarray
-        (n,) float64 stars, within the range of the ratings learnt from
+        (n,) float64 ratings, within the range of those learnt from
     """
     check_is_fitted(self)
     u, i = self.train_.user_codes(user_ids), self.train_.item_codes(item_ids)
-    stars = self.mean_ + self.b_u_[u] + self.b_i_[i] + np.einsum("nf,nf->n", self.P_[u], self.Q_[i])
-    return stars.clip(self.lowest_, self.highest_)
+    predicted = self.mean_ + self.b_u_[u] + self.b_i_[i] + np.einsum("nf,nf->n", self.P_[u], self.Q_[i])
+    return predicted.clip(self.lowest_, self.highest_)
 
 def similar_factors(self,
     codes:np.ndarray,    # (n,) int item codes
@@ -279,19 +279,19 @@ class BiasedMF(Recommender):
         return self
 
     def score_items(self,
-        user_ids,            # (n,) ids of people it was fitted on
-    )->np.ndarray:           # (n, n_items) float32 stars, not clipped
-        """The rating each person would give to every item.
+        user_ids,            # (n,) ids of users it was fitted on
+    )->np.ndarray:           # (n, n_items) float32 ratings, not clipped
+        """The rating each user would give to every item.
 
         Parameters
         ----------
         user_ids
-            (n,) ids of people it was fitted on
+            (n,) ids of users it was fitted on
 
         Returns
         -------
         np.ndarray
-            (n, n_items) float32 stars, not clipped
+            (n, n_items) float32 ratings, not clipped
         """
         check_is_fitted(self)
         u = self.train_.user_codes(user_ids)
@@ -306,7 +306,7 @@ def cross_validate(
     data:Dataset,     # with ratings
     n_folds:int=5,    # parts, each held out once
     rng=0,            # numpy Generator or seed, for the folds
-)->np.ndarray:        # (n_folds,) float, RMSE over each held-out part, in stars
+)->np.ndarray:        # (n_folds,) float, RMSE over each held-out part
     """How far predictions are off for ratings that the model has not seen.
 
     Parameters
@@ -323,7 +323,7 @@ def cross_validate(
     Returns
     -------
     np.ndarray
-        (n_folds,) float, RMSE over each held-out part, in stars
+        (n_folds,) float, RMSE over each held-out part
     """
     return np.array([root_mean_squared_error(held_out.rating, clone(model).fit(train).predict(held_out.user_id, held_out.item_id))
                      for train, held_out in rating_folds(data, n_folds, rng)])
