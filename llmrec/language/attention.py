@@ -30,7 +30,24 @@ def attend(
     """Scaled dot-product attention: each query's mean of the values, weighted by how well their keys fit it.
 
     Raises `ValueError` for shapes that do not fit or a query that may look at nothing, `TypeError` for a mask that is not bool.
-    Source: Vaswani et al., NeurIPS 2017, equation 1."""
+    Source: Vaswani et al., NeurIPS 2017, equation 1.
+
+    Parameters
+    ----------
+    Q : torch.Tensor
+        (..., m, d) queries
+    K : torch.Tensor
+        (..., n, d) keys
+    V : torch.Tensor
+        (..., n, d_v) values
+    allowed : torch.Tensor | None, default None
+        (..., m, n) bool, True where query t may look at key s, once at least in each row; None: everywhere
+
+    Returns
+    -------
+    tuple[torch.Tensor, torch.Tensor]
+        (..., m, d_v) means of the values, and (..., m, n) their weights, which sum to 1 over n
+    """
     _check_attention(Q, K, V, allowed)
     scores = Q @ K.transpose(-1, -2) / Q.shape[-1] ** .5
     if allowed is not None: scores = scores.masked_fill(~allowed, -torch.inf)
