@@ -2,7 +2,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 root = Path(__file__).parent
 parser = ConfigParser(delimiters=["="], interpolation=None)
@@ -16,8 +16,8 @@ setup(
     long_description_content_type="text/markdown",
     license=cfg["license"],
     keywords=cfg["keywords"].split(),
-    packages=[cfg["lib_name"]],
-    package_data={cfg["lib_name"]: ["*.toml"]},
+    packages=find_packages(include=[cfg["lib_name"], cfg["lib_name"] + ".*"]),
+    package_data={"": ["*.toml", "*.pyi", "py.typed"]},
     install_requires=cfg["requirements"].split(),
     extras_require={key.removesuffix("_requirements"): cfg[key].split() for key in cfg if key.endswith("_requirements")},
     entry_points={"console_scripts": cfg["console_scripts"].split()},

@@ -5,8 +5,8 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.neighbors import NearestNeighbors
 
-from llmrec.approximation import measure_search, recall_at_k, resample_vectors, trade_off
-from llmrec.similarity import ItemIndex, nearest
+from llmrec.language.similarity import ItemIndex, nearest
+from llmrec.language.approximation import measure_search, recall_at_k, resample_vectors, trade_off
 
 VECTORS = np.random.default_rng(0).normal(size=(400, 16)).astype("float32")
 

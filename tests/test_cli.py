@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from llmrec import encoding
-from llmrec.cli import main
+from llmrec.language import encoding
+from llmrec.work.cli import main
 
 TITLES = ["Kung Fu [bold]Panda[/bold]", "[/] is no tag", "玩具总动员", "🚀🐼 Rocket :smile:", "<script>alert(1)</script>", "a\x1b[31mb", "",
           *(f"Film {i}" for i in range(7, 20))]
@@ -89,7 +89,7 @@ def test_wrong_words_are_refused(words, says, refused):
 @pytest.mark.parametrize("setting", ["encoder.device=cpu:abc", "encoder.dtype=int8", "recommender.method=profile profile.method=attention index.factory=Flat", "encoder.prefix=\udcff",
                                      "hybrid.item_reg=1e-300", "ranking.k=" + "[" * 5000 + "]" * 5000], ids=lambda setting: setting[:20].encode("ascii", "replace").decode())
 def test_settings_are_refused_before_data_are_read(setting, refused, monkeypatch):
-    monkeypatch.setattr("llmrec.pipeline.load_data", None)
+    monkeypatch.setattr("llmrec.work.pipeline.load_data", None)
     assert setting.split()[-1].partition("=")[0] in refused("recommend", "--set", *setting.split())
 
 
@@ -124,7 +124,7 @@ def test_a_damaged_file_is_named(raw, refused, tmp_path):
 
 
 def test_where_nothing_can_be_written_is_found_out_before_the_work(refused, shop, tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.encoding.encode_batch", None)
+    monkeypatch.setattr("llmrec.language.encoding.encode_batch", None)
     (tmp_path / "file").write_text("")
     (tmp_path / "lists.csv").mkdir()
     cache = ["--set", f"encoder.cache_dir={tmp_path / 'empty cache'}"]
@@ -153,7 +153,7 @@ def test_compare_does_not_overwrite_its_data(refused, shop, tmp_path):
 def test_ctrl_c_stops_without_a_traceback(stage, refused, monkeypatch):
     def stop(*args, **options):
         raise KeyboardInterrupt
-    monkeypatch.setattr(f"llmrec.pipeline.Pipeline.{stage}", stop)
+    monkeypatch.setattr(f"llmrec.work.pipeline.Pipeline.{stage}", stop)
     assert refused("recommend") == "llmrec: stopped\n"
 
 
@@ -331,7 +331,7 @@ def look(name):
     if name in gone: raise importlib.metadata.PackageNotFoundError(name)
     return version(name)
 importlib.metadata.version = look
-from llmrec.cli import main
+from llmrec.work.cli import main
 sys.exit(main(["doctor"]))
 """
 
@@ -354,7 +354,7 @@ def test_the_doctor_on_a_model_and_a_cache_that_cannot_be_used(tmp_path, monkeyp
 # Elsewhere
 
 def test_a_report_shows_hostile_names_as_text(movielens):
-    from llmrec.evaluation import Report
+    from llmrec.evaluation.protocol import Report
     summary = pd.DataFrame({"mean": [.5]}, index=["<img src=x>"])
     page = Report(summary, summary, dict(model="<script>alert(1)</script>", split="<b>&", stage="test"))._repr_html_()
     assert not re.search("<script|<b>|<img", page) and "&lt;script&gt;" in page and "&lt;b&gt;&amp;" in page

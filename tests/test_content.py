@@ -8,11 +8,11 @@ from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
-from llmrec.content import ContentRecommender, text_vectors
-from llmrec.data import Dataset
-from llmrec.evaluation import evaluate
-from llmrec.recommenders import load_recommender
-from llmrec.splitting import item_cold
+from llmrec.data.dataset import Dataset
+from llmrec.evaluation.splitting import item_cold
+from llmrec.evaluation.protocol import evaluate
+from llmrec.recommenders.base import load_recommender
+from llmrec.recommenders.content import ContentRecommender, text_vectors
 
 
 def dataset(X, titles):
@@ -56,11 +56,11 @@ def test_any_titles_and_any_history(titles, draw):
             ContentRecommender().fit(data)
         return
     model = ContentRecommender().fit(data)
-    S, F = model.score_history(data.matrix()), model.F_.toarray()
+    S, F = model.score_history(data.likes()), model.F_.toarray()
     scored = (H @ (F.sum(1) > 0)) > 0
     assert S.dtype == "float32" and np.isneginf(S[~scored]).all()
     assert np.allclose(S[scored], cosine_similarity(H @ F, F)[scored], atol=1e-5)
-    doubled = data.matrix() * 2
+    doubled = data.likes() * 2
     assert np.allclose(model.score_history(doubled)[scored], S[scored], atol=1e-6)
 
 

@@ -1,6 +1,7 @@
 """Holds every notebook, and the library made from them, to the contract that CONTRIBUTING.md gives to authors."""
 import ast
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -11,15 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.minutes import in_index, in_lesson
+from tests.tools.export import public_names
+from tests.tools.minutes import in_index, in_lesson, is_workshop
 from tests.tools.notebooks import NBS, ROOT, course_notebooks, key_figures, name_cell, outputs, read
 
 LONGEST_CELL, MOST_CELLS = 40, 65
 COURSE = course_notebooks()
 INDEX = NBS / "index.ipynb"
+CHAPTERS = [path for path in COURSE if path.name == "00_index.ipynb"]
 EXERCISES = [path for path in COURSE if "exercises" in path.relative_to(NBS).parts]
-LESSONS = [NBS / "_template.ipynb", *(path for path in COURSE if path not in [INDEX, *EXERCISES])]
-MODULES = sorted(path for path in (ROOT / "llmrec").glob("*.py") if not path.stem.startswith("_"))
+FIRST = [path for path in COURSE if path.parent.name == "00_start"]  # uses the library and exports nothing
+ROOMS = [path for path in COURSE if path not in [INDEX, *CHAPTERS, *EXERCISES, *FIRST]]
+LESSONS = [NBS / "_template.ipynb", *ROOMS]
+FOUNDATIONS = ["data.checks", "data.files"]  # taught in the workshop; every other room may stand on them
+LIBRARY = ROOT / "llmrec"
 
 
 def each(paths):
@@ -27,9 +33,27 @@ def each(paths):
     return pytest.mark.parametrize("path", paths, ids=[str(path.relative_to(ROOT).with_suffix("")) for path in paths])
 
 
+def modules(library):
+    """Every module of the library, in whatever package, but the ones that nbdev writes for itself."""
+    return sorted(path for path in library.rglob("*.py") if not path.stem.startswith("_"))
+
+
+MODULES = modules(LIBRARY)
+
+
 def room(path):
-    """`08_encoding` -> "08", "encoding", and `03a_leakage` -> "03a", "leakage"; a notebook without a number is in no room."""
-    return re.fullmatch(r"(?:(\d\d[a-z]?)?_)?(.+)", path.stem).groups()
+    """The room that a lesson makes: `01_data/02_text.ipynb` is data.text, and the template is template."""
+    return ".".join(re.sub(r"^\d*_", "", part) for part in path.relative_to(NBS).with_suffix("").parts)
+
+
+def module(path, library=LIBRARY):
+    """The room that a file of the library holds: `data/text.py` is data.text."""
+    return ".".join(path.relative_to(library).with_suffix("").parts)
+
+
+def order(rooms):
+    """{room: its place}: foundations first, then as they are read."""
+    return {name: place for place, name in enumerate([*FOUNDATIONS, *(name for name in rooms if name not in FOUNDATIONS)])}
 
 
 def source(path, kind):
@@ -37,7 +61,7 @@ def source(path, kind):
     return "\n".join(cell.source for cell in read(path).cells if cell.cell_type == kind)
 
 
-@each([*LESSONS, *EXERCISES, *([INDEX] if INDEX in COURSE else [])])
+@each([*LESSONS, *FIRST, *EXERCISES, *CHAPTERS, INDEX])
 def test_first_cell_is_a_title_and_a_line(path):
     first = read(path).cells[0]
     shape = r"# [^\n]+\n\n(> [^\n]*\n)+"
@@ -45,7 +69,7 @@ def test_first_cell_is_a_title_and_a_line(path):
         f"{path.name}: the first cell holds '# Title', an empty line and a '> ' line, nothing else"
 
 
-@each([*LESSONS, *EXERCISES])
+@each([*LESSONS, *FIRST, *EXERCISES])
 def test_second_cell_says_what_it_takes_and_gives(path):
     second = read(path).cells[1].source
     row = re.search(r"^\| [^|\n]*read[^|\n]* \| run \| needs \| level \|\n\|[-|: ]+\|\n\|(.+)\|$", second, re.M)
@@ -58,14 +82,14 @@ def test_second_cell_says_what_it_takes_and_gives(path):
 def test_a_lesson_makes_one_module(path):
     cells = read(path).cells
     names = [cell.directives["default_exp"] for cell in cells if "default_exp" in cell.directives]
-    assert names == [room(path)[1]], f"{path.name}: holds '#| default_exp {room(path)[1]}' once, and no other"
+    assert names == [room(path)], f"{path.name}: holds '#| default_exp {room(path)}' once, and no other"
     exports = [value for cell in cells for name, value in cell.directives.items() if name.startswith("export")]
     elsewhere = [value for value in exports if value]
     assert not elsewhere, f"{path.name}: exports to other modules: {elsewhere}"
     assert "test_fail(" in source(path, "code"), f"{path.name}: shows at least one wrong call with test_fail"
 
 
-@each([*LESSONS, *EXERCISES])
+@each([*LESSONS, *FIRST, *EXERCISES])
 def test_cells_are_few_and_short(path):
     cells = read(path).cells
     assert len(cells) <= MOST_CELLS, f"{path.name}: {len(cells)} cells: make it two notebooks"
@@ -92,7 +116,7 @@ def output_faults(path, number, cell):
             yield f"{where}: is left out of `make test`, so it must carry its saved output: run `make notebooks`"
 
 
-@each([*LESSONS, *EXERCISES, *([INDEX] if INDEX in COURSE else [])])
+@each([*LESSONS, *FIRST, *EXERCISES, INDEX])
 def test_saved_outputs_read_well(path):
     cells = read(path).cells
     code = [(number, cell) for number, cell in enumerate(cells, 1) if cell.cell_type == "code"]
@@ -103,12 +127,12 @@ def test_saved_outputs_read_well(path):
     assert any(cell.get("outputs") for cell in cells), f"{path.name}: no cell carries an output: run `make notebooks`"
 
 
-@each(LESSONS)
+@each([*LESSONS, *FIRST])
 def test_ending(path):
     prose = source(path, "markdown")
     questions = re.findall(r"<details>\s*<summary>.+?</summary>.+?</details>", prose, re.S)
     assert len(questions) >= 2, f"{path.name}: has at least two self-check questions, each in <details> with its answer"
-    for words in ["**What we built**", "**Further reading**"]:
+    for words in ["**What we built**" if path in LESSONS else "**What you saw**", "**Further reading**"]:
         assert words in prose, f"{path.name}: says {words}"
     *others, last = read(path).cells
     shown = dict(outputs(last)).get("text/plain", "")
@@ -118,38 +142,123 @@ def test_ending(path):
     assert not lost, f"'#| tolerance:' stands in the last cell, where the figures are; not in {lost}"
 
 
-@each(LESSONS)
+@each([*LESSONS, *FIRST])
 def test_a_lesson_says_how_long_it_takes(path):
     assert read(path).cells[1].source == in_lesson(path), f"{path.name}: not its minutes: run python -m tests.tools.minutes"
 
 
-def test_index_maps_the_course():
-    assert INDEX in COURSE, "nbs/index.ipynb is missing: it maps the course and README.md is made from it"
-    prose = source(INDEX, "markdown")
-    missing = [path.name for path in LESSONS[1:] if f"({path.name})" not in prose]
-    assert not missing, f"index.ipynb links to each lesson as (NN_name.ipynb); not to {missing}"
-    assert prose == in_index(prose), "index.ipynb does not have its lessons' minutes: run python -m tests.tools.minutes"
+@each([INDEX, *CHAPTERS])
+def test_index_maps_its_lessons(path):
+    prose, lessons = source(path, "markdown"), [*FIRST, *ROOMS] if path == INDEX else [lesson for lesson in ROOMS if lesson.parent == path.parent]
+    missing = [name for name in (lesson.relative_to(path.parent).as_posix() for lesson in lessons) if f"({name})" not in prose]
+    assert not missing, f"{path.name} links to each lesson by its path; not to {missing}"
+    assert prose == in_index(prose, path.parent), f"{path.name} does not have its lessons' minutes: run python -m tests.tools.minutes"
+
+
+def test_lessons_are_numbered_without_gaps_and_the_workshop_comes_last():
+    for folder in sorted({path.parent for path in [*FIRST, *ROOMS]}):
+        lessons = sorted(path for path in folder.glob("*.ipynb") if path.name != "00_index.ipynb")
+        assert [path.name[:2] for path in lessons] == [f"{n:02}" for n in range(1, len(lessons) + 1)], folder.name
+        workshop = [is_workshop(path) for path in lessons]
+        assert workshop == sorted(workshop), f"{folder.name}: workshop lessons stand at the end: {workshop}"
 
 
 # The library
 
-def imported_rooms(tree):
-    """The llmrec modules that a module imports anywhere, inside functions too."""
+def imported_rooms(tree, here):
+    """The rooms that a module, `here` ("data.text"), imports anywhere, inside functions too; and the names it takes from each."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            module = "." * node.level + (node.module or "")
-            if ours := re.fullmatch(r"(?:llmrec|\.)\.?(\w*)", module):
-                yield from [ours[1]] if ours[1] else [alias.name for alias in node.names]
+            above = here.split(".")[:-node.level] if node.level else []
+            parts = [*(["llmrec", *above] if node.level else []), *(node.module or "").split(".")]
+            parts = [part for part in parts if part]
+            if parts[0] == "llmrec":
+                yield ".".join(parts[1:]), [alias.name for alias in node.names]
         elif isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("llmrec."))
+            yield from ((alias.name.removeprefix("llmrec").lstrip("."), []) for alias in node.names if alias.name.split(".")[0] == "llmrec")
+
+
+def defined(tree):
+    """The names that a module gives a value to: by def, class or assignment, not by import."""
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
+
+
+def import_faults(library, rooms):
+    """What is wrong with the imports between the rooms of `library`: rooms not before the importing one, names taken by a detour."""
+    places, trees = order(rooms), {module(path, library): ast.parse(path.read_text()) for path in modules(library)}
+    for here, tree in trees.items():
+        if here not in places:
+            yield f"{here} comes from no notebook"
+            continue
+        for name, taken in imported_rooms(tree, here):
+            if places.get(name, len(places)) >= places[here]:
+                yield f"{here} imports {name or 'llmrec'}, which is no room before it"
+            elif away := set(taken) - set(defined(trees[name])):
+                yield f"{here} takes {sorted(away)} from {name}, where they are not defined"
+
+
+def test_a_room_imports_only_rooms_before_it_and_each_name_from_its_own():
+    faults = list(import_faults(LIBRARY, [room(path) for path in ROOMS]))
+    assert not faults, "\n".join(faults)
+
+
+def test_the_packages_import_each_other_one_way():
+    edges = {(name.split(".")[0], module(path).split(".")[0]) for path in MODULES
+             for name, _ in imported_rooms(ast.parse(path.read_text()), module(path))}
+    chapters = list(dict.fromkeys(room(path).split(".")[0] for path in ROOMS))
+    back = [(above, below) for above, below in edges if chapters.index(above) > chapters.index(below)]
+    assert not back, f"packages that import a later one: {back}"
+
+
+PLANTED = [
+    ("from ..late.second import thing", "early.first imports late.second, which is no room before it"),
+    ("def lazy():\n    from llmrec.late.second import thing", "early.first imports late.second, which is no room before it"),
+    ("import llmrec.late.second", "early.first imports late.second, which is no room before it"),
+    ("from llmrec import thing", "early.first imports llmrec, which is no room before it"),
+    ("from .zeroth import borrowed", "early.first takes ['borrowed'] from early.zeroth, where they are not defined"),
+    ("from .zeroth import own", None),
+]
+
+
+@pytest.mark.parametrize("line, fault", PLANTED)
+def test_a_planted_import_is_found(tmp_path, line, fault):
+    for name, text in [("early/zeroth", "from os import path as borrowed\nown = 1"), ("early/first", line), ("late/second", "def thing(): pass")]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text(text)
+    assert list(import_faults(tmp_path, ["early.zeroth", "early.first", "late.second"])) == ([fault] if fault else [])
+
+
+def test_public_names_are_unique():
+    names = Counter(name for path in MODULES for name in public_names(path))
+    twice = {name: [module(path) for path in MODULES if name in public_names(path)] for name, count in names.items() if count > 1}
+    assert not twice, f"names that two rooms share: {twice}"
+    parts = {part for path in MODULES for part in module(path).split(".")}
+    assert not parts & set(names), f"names that are also a room's: {sorted(parts & set(names))}"
+
+
+def attached(tree):
+    """Methods that are given to a class after its definition; a constant, in capitals, may have its attributes set."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            parts = [part for target in node.targets for part in (target.elts if isinstance(target, ast.Tuple) else [target])]
+            yield from (ast.unparse(part) for part in parts if isinstance(part, ast.Attribute) and not ast.unparse(part.value).isupper())
+        elif isinstance(node, ast.FunctionDef):
+            yield from (ast.unparse(way) for way in node.decorator_list if ast.unparse(way).startswith("patch"))
 
 
 @each(MODULES)
-def test_a_room_imports_only_rooms_above_it(path):
-    rooms = {name: number for number, name in map(room, LESSONS[1:])}
-    assert path.stem in rooms, f"llmrec/{path.name} comes from no notebook"
-    below = [name for name in imported_rooms(ast.parse(path.read_text())) if rooms.get(name, "") >= rooms[path.stem]]
-    assert not below, f"{path.stem} (room {rooms[path.stem]}) imports {below}, which is not above it"
+def test_a_class_stands_whole(path):
+    found = list(attached(ast.parse(path.read_text())))
+    assert not found, f"{module(path)}: attached after the class was defined: {found}"
+
+
+def test_an_attached_method_is_found():
+    assert list(attached(ast.parse("class A: pass\nA.fit, b = fit, 1\n@patch\ndef f(self: A): pass"))) == ["A.fit", "patch"]
 
 
 def public(tree):
@@ -192,10 +301,16 @@ def test_public_names_are_documented(path):
         alone = {line for line, count in Counter(lines.values()).items() if count == 1}
         bare = [part for part, line in lines.items() if line not in alone & commented]
         faults += [f"{name}: a line of its own, with a comment, for each of: {', '.join(bare)}"] if bare else []
-    assert not faults, f"llmrec/{path.name}:\n" + "\n".join(faults)
+    assert not faults, f"{module(path)}:\n" + "\n".join(faults)
 
 
 # What nbdev makes of the notebooks, in a copy
+
+def exported(root):
+    """Everything that an export writes below `root`, by path."""
+    kinds = (".py", ".pyi")
+    return {path.relative_to(root).as_posix(): path.read_text() for path in sorted((root / "llmrec").rglob("*")) if path.suffix in kinds}
+
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
@@ -207,17 +322,32 @@ def copy(tmp_path_factory):
     shutil.copy(ROOT / "pyproject.toml", tmp)
     (tmp / "llmrec").mkdir()
     shutil.copy(ROOT / "llmrec/__init__.py", tmp / "llmrec")
-    for command in ["nbdev-export", "nbdev-clean"]:
-        done = subprocess.run([Path(sys.executable).parent / command], cwd=tmp, capture_output=True, text=True)
+    run = {"cwd": tmp, "capture_output": True, "text": True, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
+    for command in [[sys.executable, "-m", "tests.tools.export"], [Path(sys.executable).parent / "nbdev-clean"]]:
+        done = subprocess.run(command, **run)
         assert done.returncode == 0, done.stderr
     return tmp
 
 
+def sync_faults(here, there):
+    """How the library `here` differs from the one that the notebooks export, `there`: lines, none if it does not."""
+    left_over, lacking = sorted(here.keys() - there.keys()), sorted(there.keys() - here.keys())
+    differing = sorted(name for name in here.keys() & there.keys() if here[name] != there[name])
+    named = {"comes from no notebook": left_over, "was not exported": lacking, "is not what the notebook exports": differing}
+    return [f"{name} {fault}" for fault, names in named.items() for name in names]
+
+
 def test_export_is_in_sync(copy):
-    here, there = ({path.name: path.read_text() for path in (root / "llmrec").glob("*.py")} for root in (ROOT, copy))
-    assert here.keys() == there.keys(), "a module has no notebook, or a notebook was not exported: run nbdev-export"
-    differing = [name for name in here if here[name] != there[name]]
-    assert not differing, f"llmrec/ is not what the notebooks export: run nbdev-export; differing: {differing}"
+    faults = sync_faults(exported(ROOT), exported(copy))
+    assert not faults, "run python -m tests.tools.export:\n" + "\n".join(faults)
+
+
+def test_a_planted_difference_is_found(copy):
+    there = exported(copy)
+    here = there | {"llmrec/data/text.py": "spoilt", "llmrec/judging.py": "left over"}
+    del here["llmrec/data/checks.py"]
+    assert sync_faults(here, there) == ["llmrec/judging.py comes from no notebook", "llmrec/data/checks.py was not exported",
+                                        "llmrec/data/text.py is not what the notebook exports"]
 
 
 def test_notebooks_are_clean(copy):

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from llmrec.data import RELEASES, Dataset, load_interactions, load_movielens, load_tags, make_dataset, movielens_path, read_movielens, split_year
+from llmrec.data.dataset import (RELEASES, Dataset, load_interactions, load_movielens, load_tags,
+    make_dataset, movielens_path, read_movielens, split_year)
 
 
 @pytest.fixture
@@ -281,7 +282,7 @@ def test_columns_that_are_not_used_are_noted_with_what_they_may_mean(load):
 def test_ratings_without_a_like_are_noted(ratings, noted):
     data = make_dataset(table(rating=ratings))
     assert [note for note in data.notes if note.startswith(f"0 likes: the highest rating is {max(ratings):g}")] == list(data.notes) and bool(data.notes) == noted
-    assert (data.matrix().nnz == 0) == noted
+    assert (data.likes().nnz == 0) == noted
 
 
 @pytest.mark.parametrize("timestamp", [1_700_000_000_000, 1_700_000_000_000_000, 1e11 + 1])
@@ -380,7 +381,7 @@ def test_columns_are_renamed_and_others_kept(load, tmp_path):
 def test_matrix():
     ratings = table(user_id=["b", "a"], item_id=[9, 7], rating=[0, 4.])
     data = make_dataset(ratings, pd.DataFrame({"item_id": [9, 8, 7]}))
-    stars, likes = data.matrix(min_rating=None), data.matrix()
+    stars, likes = data.ratings(), data.likes()
     assert stars.shape == likes.shape == (2, 3) and stars.dtype == likes.dtype == np.float32 and stars.format == likes.format == "csr"
     assert stars.nnz == 2 and stars.toarray().tolist() == [[4, 0, 0], [0, 0, 0]], "a rating of 0 is stored"
     assert likes.nnz == 1 and likes.toarray().tolist() == [[1, 0, 0], [0, 0, 0]]
@@ -399,7 +400,7 @@ def test_take_keeps_all_codes(movielens):
     assert abs(some.matrix(None) + movielens.take(~mask).matrix(None) - movielens.matrix(None)).max() == 0
     again = some.take([499, 0]).take([0])
     assert again.interactions.to_dict("records") == movielens.interactions.iloc[[499]].to_dict("records")
-    assert movielens.take([]).matrix().nnz == 0
+    assert movielens.take([]).likes().nnz == 0
 
 
 def test_unknown_ids_are_named(movielens):
@@ -411,7 +412,7 @@ def test_unknown_ids_are_named(movielens):
 
 def test_movielens(movielens):
     assert (movielens.n_users, movielens.n_items, len(movielens.interactions)) == (671, 9066, 100_004)
-    assert movielens.matrix().nnz == 51_568 and movielens.item_ids.is_monotonic_increasing and movielens.users.is_monotonic_increasing
+    assert movielens.likes().nnz == 51_568 and movielens.item_ids.is_monotonic_increasing and movielens.users.is_monotonic_increasing
     counts = {"repeated": 0, "title: trimmed": 2, "without title": 5, "without year": 5, "without genres": 17}
     assert {words: count(movielens, words) for words in counts} == counts
     assert re.match(r"Dataset: 671 users, 9,066 items, 100,004 interactions\n- 2 items with spaces", repr(movielens))
@@ -452,7 +453,7 @@ def test_each_release_is_read(version, as_zip, tmp_path):
     assert data.interactions[["user_id", "item_id", "rating", "timestamp"]].values.tolist() == [[1, 20, 5, 978300760], [2, 20, 3, 978302109]]
     assert data.interactions.dtypes.to_dict() == {"user_id": "int64", "item_id": "int64", "rating": "float64", "timestamp": "int64"}
     assert data.items[["item_id", "title", "genres", "year"]].values.tolist() == [[10, "Café Noir", "Drama|Romance", 1999], [20, "Night: Bus", "Comedy", 2000]]
-    assert data.notes == () and data.matrix().toarray().tolist() == [[0, 1], [0, 0]], "film 10, unrated, stays"
+    assert data.notes == () and data.likes().toarray().tolist() == [[0, 1], [0, 0]], "film 10, unrated, stays"
 
 
 @pytest.mark.parametrize("version, changed, parts", [
@@ -485,7 +486,7 @@ def test_wrong_versions_and_paths_are_refused(tmp_path):
 
 def test_a_release_is_fetched_with_its_checksum(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("llmrec.data.fetch", lambda *args: asked.append(args) or publish(tmp_path, "1m", as_zip=True))
+    monkeypatch.setattr("llmrec.data.dataset.fetch", lambda *args: asked.append(args) or publish(tmp_path, "1m", as_zip=True))
     assert load_movielens("1m").n_items == 2
     assert asked == [("https://files.grouplens.org/datasets/movielens/ml-1m.zip", "md5:c4d9eecfca2ab87c1945afe126590906")]
 
@@ -532,10 +533,10 @@ def test_the_publisher_and_the_package_give_the_same_data(movielens):
 
 
 def test_a_matrix_is_made_once_and_cannot_be_written(movielens):
-    assert movielens.matrix() is movielens.matrix() and movielens.matrix(None) is movielens.matrix(None)
-    assert movielens.matrix() is not movielens.matrix(-np.inf)
+    assert movielens.likes() is movielens.likes() and movielens.matrix(None) is movielens.matrix(None)
+    assert movielens.likes() is not movielens.matrix(-np.inf)
     with pytest.raises(ValueError, match="read-only"):
-        movielens.matrix().data[0] = 7
+        movielens.likes().data[0] = 7
 
 
 def test_the_codes_of_a_part_are_those_of_the_whole(movielens):
@@ -545,4 +546,4 @@ def test_the_codes_of_a_part_are_those_of_the_whole(movielens):
         assert np.array_equal(known, find(ids))
     mask = np.zeros(len(movielens.interactions), bool)
     mask[rows] = True
-    assert movielens.take(mask).interactions.equals(part.interactions) and movielens.take([]).matrix().nnz == 0
+    assert movielens.take(mask).interactions.equals(part.interactions) and movielens.take([]).likes().nnz == 0

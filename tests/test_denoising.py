@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from llmrec.data import make_dataset
-from llmrec.denoising import drop_bursts, drop_flat_raters, fill_missing, interpolate_in_time, k_core, mark_impossible
+from llmrec.data.dataset import make_dataset
+from llmrec.data.denoising import (drop_bursts, drop_flat_raters, fill_missing, interpolate_in_time,
+    k_core, mark_impossible)
 
 TABLE = pd.DataFrame({"user_id": [1, 1, 1, 2, 2, 3], "item_id": [1, 2, 3, 1, 2, 1], "rating": [5, None, 1, 2, None, None],
                       "timestamp": [0, 10, 40, 5, 9, 7]})

@@ -10,19 +10,20 @@ from scipy.sparse import csr_matrix
 from scipy.stats import chisquare
 from sklearn.base import clone
 
-import llmrec.diversity as diversity
-from llmrec.data import Dataset
-from llmrec.diversity import (DIVERSIFIERS, Diversified, calibrated, dpp, genre_shares, greedy_lists, gumbel_noise, gumbel_top_k, hand_out, list_volume, max_sum,
-                              mean_shares, miscalibration, mmr, popularity_bands, scale_scores, similarity_lookup, stratified, xquad)
-from llmrec.encoding import Stateless
-from llmrec.evaluation import evaluate
-from llmrec.metrics import top_k
-from llmrec.neighbours import EASE
-from llmrec.probing import RidgeRecommender
-from llmrec.ranking import recommend_with_probability
-from llmrec.recommenders import Popularity, load_recommender
-from llmrec.splitting import temporal
-from llmrec.two_stage import TwoStage
+import llmrec.lists.diversity as diversity
+from llmrec.data.dataset import Dataset
+from llmrec.language.encoding import Stateless
+from llmrec.language.similarity import top_k
+from llmrec.evaluation.splitting import temporal
+from llmrec.evaluation.protocol import evaluate
+from llmrec.recommenders.base import Popularity, load_recommender
+from llmrec.recommenders.neighbours import EASE
+from llmrec.tastes.probing import RidgeRecommender
+from llmrec.ranking.softmax import recommend_with_probability
+from llmrec.ranking.retrieval import TwoStage
+from llmrec.lists.diversity import (DIVERSIFIERS, Diversified, calibrated, dpp, genre_shares, greedy_lists,
+    gumbel_noise, gumbel_top_k, hand_out, list_volume, max_sum, mean_shares, miscalibration, mmr,
+    popularity_bands, scale_scores, similarity_lookup, stratified, xquad)
 
 METHODS = [name for name in DIVERSIFIERS if name != "none"]
 EVERY_METHOD = pytest.mark.parametrize("name", METHODS)
@@ -319,7 +320,7 @@ def test_scores_are_handed_out_in_the_new_order():
 
 @EVERY_NAME
 def test_the_promises_of_a_recommender(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.diversity.TextEncoder", Letters)  # parameters that can be saved
+    monkeypatch.setattr("llmrec.lists.diversity.TextEncoder", Letters)  # parameters that can be saved
     data = dataset()
     model = Diversified(Popularity(), name, weight=.5, n_candidates=12, places=5).fit(data)
     lists = model.recommend(data.users, k=5)
@@ -404,7 +405,7 @@ def test_on_film_ratings(movielens):
     reports = {name: evaluate(Diversified(Popularity(), name, weight=w), split, stage="validation", k=(10,)) for name, w in (("none", None), ("stratified", .5), ("bands", .5))}
     plain = evaluate(Popularity(), split, stage="validation", k=(10,))
     assert np.array_equal(reports["none"].topk, plain.topk)
-    learnt, users = split.train.matrix(), split.train.user_codes(plain.per_user.index)
+    learnt, users = split.train.likes(), split.train.user_codes(plain.per_user.index)
     for report in reports.values():
         assert not np.take_along_axis(learnt[users].toarray(), report.topk, axis=1).any() and report.meta["short_lists"] == 0
     assert reports["bands"].summary.loc["novelty@10", "mean"] > plain.summary.loc["novelty@10", "mean"]

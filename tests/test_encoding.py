@@ -20,10 +20,12 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from transformers import GPT2Config, GPT2Model
 
-from llmrec import encoding
-from llmrec.encoding import (POOLINGS, TextEncoder, VectorCache, encode_batch, find_model, key_of, load_model, load_tokenizer, plan_batches, seal, tokenize,
-                             unseal)
-from llmrec.preprocessing import item_text
+from llmrec.language import encoding
+from llmrec.data.text import item_text
+from llmrec.language.models import find_model, load_model, load_tokenizer
+from llmrec.language.pooling import POOLINGS
+from llmrec.language.encoding import (TextEncoder, VectorCache, encode_batch, key_of, plan_batches, seal,
+    tokenize, unseal)
 from tests.test_models import FAMILIES, save  # noqa: F401 (a fixture)
 
 ODD = ["", " ", "🚀🐼", "玩具总动员", "a\x00b", "word " * 90, "x" * 300, "naïve café ÅÄÖ", "A"]
@@ -405,8 +407,8 @@ def test_a_cache_that_cannot_be_written(encoder, films, tmp_path, monkeypatch):
 CHILD = """
 import json, sys
 import numpy as np
-from llmrec import encoding
-from llmrec.encoding import TextEncoder, encode_batch
+from llmrec.language import encoding
+from llmrec.language.encoding import TextEncoder, encode_batch
 
 def count(model, ids, *how):
     vectors = encode_batch(model, ids, *how)
@@ -475,7 +477,7 @@ def test_threads_share_the_model_and_the_cache(tmp_path, films):
 FORK = """
 import os
 import torch
-from llmrec.encoding import TextEncoder
+from llmrec.language.encoding import TextEncoder
 
 torch.set_num_threads(2)
 encoder, texts = TextEncoder(device="cpu", dtype="float32", cache_dir=False), ["a film about dogs and the sea"] * 4 + ["war " * n for n in range(1, 60)]

@@ -10,17 +10,18 @@ from hypothesis import given, settings, strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator
 
-from llmrec import evaluation
-from llmrec.data import make_dataset
-from llmrec.evaluation import (Report, bootstrap_interval, bootstrap_means, compare, draw_negatives, evaluate, holm, item_slices, score_blocks,
-                               slice_report, tune)
-from llmrec.factors import ALS, BPR, PureSVD
-from llmrec.metrics import ACCURACY, ndcg_at_k
-from llmrec.neighbours import EASE, SLIM, ItemKNN, UserKNN
-from llmrec.neural import LightGCN, NeuMF
-from llmrec.ratings import BiasedMF
-from llmrec.recommenders import Popularity, Random
-from llmrec.splitting import Split, item_cold, temporal
+from llmrec.data.dataset import make_dataset
+from llmrec.evaluation.splitting import Split, item_cold, temporal
+from llmrec.evaluation.metrics import ACCURACY, ndcg_at_k
+from llmrec.evaluation import protocol as evaluation
+from llmrec.evaluation.protocol import (Report, bootstrap_interval,
+    bootstrap_means, compare, draw_negatives, evaluate, holm, item_slices, score_blocks, slice_report,
+    tune)
+from llmrec.recommenders.base import Popularity, Random
+from llmrec.recommenders.neighbours import EASE, SLIM, ItemKNN, UserKNN
+from llmrec.recommenders.factors import ALS, BPR, PureSVD
+from llmrec.recommenders.ratings import BiasedMF
+from llmrec.recommenders.neural import LightGCN, NeuMF
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_popularity_has_the_figures_of_the_reference(split):
 
 def test_chance_has_the_figures_of_chance(split):
     """A place of a random list is a hit with probability (test likes / items not liked before)."""
-    n_test, n_seen = (np.diff(data.matrix().indptr) for data in (split.test, split.fit))
+    n_test, n_seen = (np.diff(data.likes().indptr) for data in (split.test, split.fit))
     discount = 1 / np.log2(np.arange(2, 12))
     expected = (n_test / (9066 - n_seen) * discount.sum() / discount.cumsum()[np.clip(n_test, 1, 10) - 1]).mean()
     means = [evaluate(Random(rng), split, k=(10,)).summary.loc["ndcg@10", "mean"] for rng in range(8)]
@@ -108,19 +109,19 @@ def test_chance_has_the_figures_of_chance(split):
 
 def test_likes_are_masked_and_only_they(small):
     """What was liked scores highest, then the answers: only with the mask is every list perfect."""
-    scores = 2 * small.fit.matrix().toarray() + small.test.matrix().toarray()
+    scores = 2 * small.fit.likes().toarray() + small.test.likes().toarray()
     report = evaluate(Known(scores), small, k=(2, 20))
     assert (perfect(report) == 1).all(axis=None)
-    scores[small.fit.matrix().nonzero()] = np.inf
+    scores[small.fit.likes().nonzero()] = np.inf
     assert (perfect(evaluate(Known(scores), small, k=(2,))) == 1).all(axis=None)
-    report = evaluate(Known(-np.inf * (1 - small.test.matrix().toarray()).clip(1e-9)), small, k=(1,))
+    report = evaluate(Known(-np.inf * (1 - small.test.likes().toarray()).clip(1e-9)), small, k=(1,))
     assert (report.per_user == 0).all(axis=None) and report.meta["short_lists"] == 20 and report.summary.loc["coverage@1", "mean"] == 0
 
 
 def test_each_stage_learns_and_is_measured_on_its_own_parts(small):
     fits, model = [], Known(fits=[])
     for stage, learn, held_out in (("test", small.fit, small.test), ("validation", small.train, small.validation)):
-        model = Known(held_out.matrix().toarray() + 2 * learn.matrix().toarray(), fits)
+        model = Known(held_out.likes().toarray() + 2 * learn.likes().toarray(), fits)
         assert (perfect(evaluate(model, small, stage=stage, k=(5,))) == 1).all(axis=None)
         assert fits.pop() is learn and not fits and not hasattr(model, "train_"), "a clone is fitted, once"
 
@@ -145,7 +146,7 @@ def test_blocks_do_not_matter(model, split, monkeypatch):
 
 def test_score_blocks_masks_a_copy(small):
     scores = np.random.default_rng(0).random((20, 30), dtype="float32")
-    model, seen = Known(scores).fit(small.fit), small.fit.matrix()
+    model, seen = Known(scores).fit(small.fit), small.fit.likes()
     before = scores.copy()
     whole, pieces = (np.vstack([S for _, S in score_blocks(model, small.fit.users, seen, block=block)]) for block in (512, 3))
     assert (whole == pieces).all() and (np.isneginf(whole) == (seen.toarray() > 0)).all()
@@ -201,7 +202,7 @@ class Blend(BaseEstimator):
     def __sklearn_clone__(self): return Blend(self.noise, self.tried)
 
     def fit(self, train):
-        self.train_, self.likes_ = train, np.bincount(train.matrix().indices, minlength=train.n_items)
+        self.train_, self.likes_ = train, np.bincount(train.likes().indices, minlength=train.n_items)
         if self.tried is not None: self.tried.append(self.noise)
         return self
 
@@ -261,7 +262,7 @@ def test_validation_has_its_own_candidates(movielens):
 
 
 def test_sampled_negatives_are_what_they_should_be(small):
-    truth, seen = small.test.matrix(), small.fit.matrix()
+    truth, seen = small.test.likes(), small.fit.likes()
     candidates = np.arange(4, 28)
     kept = draw_negatives(truth, seen, candidates, 5, np.random.default_rng(0))
     negatives = kept & (truth.toarray() == 0)
@@ -319,15 +320,15 @@ def test_item_slices_share_the_likes():
 
 def test_slices_equal_a_plain_loop(split):
     report = evaluate(Popularity(), split)
-    table, n_likes = slice_report(report, split), np.bincount(split.fit.matrix().indices, minlength=9066)
+    table, n_likes = slice_report(report, split), np.bincount(split.fit.likes().indices, minlength=9066)
     assert table.loc["all items", "ndcg@10"] == pytest.approx(report.summary.loc["ndcg@10", "mean"])
     assert table.loc[["head items", "middle items", "tail items"], ["items", "likes"]].sum().equals(table.loc["warm items", ["items", "likes"]].astype("int64"))
     assert table.likes["warm items"] + table.likes["cold items"] == table.likes["light users"] + table.likes["heavy users"] == 10_048
     head, recalls = set(np.flatnonzero(item_slices(n_likes)["head items"])), []
-    for row, listed in zip(split.test.matrix(), report.topk[:, :10]):
+    for row, listed in zip(split.test.likes(), report.topk[:, :10]):
         if relevant := head & set(row.indices): recalls.append(len(relevant & set(listed)) / len(relevant))
     assert table.loc["head items", "recall@10"] == pytest.approx(np.mean(recalls)) and table.users["head items"] == len(recalls)
-    history = np.diff(split.fit.matrix().indptr)
+    history = np.diff(split.fit.likes().indptr)
     assert table.loc["light users", "ndcg@10"] == pytest.approx(report.per_user["ndcg@10"][history <= np.median(history)].mean())
 
 
@@ -442,7 +443,7 @@ def test_equal_scores_are_on_average_as_good_as_chance(movielens):
 
     One shuffle gives everybody one list, which may lie far from that; the mean over many does not."""
     cold = item_cold(movielens)
-    truth = cold.test.matrix()[:, cold.candidates]
+    truth = cold.test.likes()[:, cold.candidates]
     truth, n = truth[truth.getnnz(axis=1) > 0], len(cold.candidates)
     order = np.random.default_rng(0).permuted(np.tile(np.arange(n), (400, 1)), axis=1)[:, :10]
     means = np.array([ndcg_at_k(np.tile(row, (truth.shape[0], 1)), truth, 10).mean() for row in order])

@@ -6,15 +6,16 @@ import shap
 from lime.lime_base import LimeBase
 from sklearn.exceptions import NotFittedError
 
-from llmrec.data import Dataset
-from llmrec.encoding import Stateless
-from llmrec.explanation import (Explanation, explain, feature_names, feature_values, feature_weights, hybrid_weights, item_names, leave_one_out, like_game, like_values,
-                                lime_values, probe_weights, shared_facts, text_score, word_game)
-from llmrec.hybrids import Hybrid
-from llmrec.neighbours import EASE, ItemKNN, UserKNN, ease_weights
-from llmrec.probing import RidgeRecommender
-from llmrec.profiles import ProfileRecommender
-from llmrec.recommenders import Random
+from llmrec.data.dataset import Dataset
+from llmrec.language.encoding import Stateless
+from llmrec.recommenders.base import Random
+from llmrec.recommenders.neighbours import EASE, ItemKNN, UserKNN, ease_weights
+from llmrec.tastes.profiles import ProfileRecommender
+from llmrec.tastes.probing import RidgeRecommender
+from llmrec.tastes.hybrids import Hybrid
+from llmrec.lists.explanation import (Explanation, explain, feature_names, feature_values, feature_weights,
+    hybrid_weights, item_names, leave_one_out, like_game, like_values, lime_values, probe_weights,
+    shared_facts, text_score, word_game)
 
 
 class Letters(Stateless):
@@ -104,7 +105,7 @@ def test_models_that_do_not_add_up_are_refused():
         with pytest.raises(ValueError, match="do not add up"):
             like_values(model, model.X_, unseen(model))
     with pytest.raises(TypeError, match="Random cannot score a history"):
-        like_values(Random().fit(WIDE), WIDE.matrix(), np.zeros((12, 1), int))
+        like_values(Random().fit(WIDE), WIDE.likes(), np.zeros((12, 1), int))
 
 
 @EITHER
@@ -125,7 +126,7 @@ def test_features_need_a_linear_model_and_a_film_outside_the_history():
     with pytest.raises(ValueError, match="in its history"):
         feature_values(model, model.X_[[0]], model.X_[[0]].indices[:1])
     with pytest.raises(TypeError, match="EASE does not score by features"):
-        feature_weights(EASE().fit(WIDE), WIDE.matrix()[[0]], np.array([0]))
+        feature_weights(EASE().fit(WIDE), WIDE.likes()[[0]], np.array([0]))
     assert (feature_names(Hybrid(Letters(), genres=0, year=0).fit(WIDE)) == "text").all()
 
 
@@ -155,7 +156,7 @@ def test_lime_finds_a_sum_and_says_when_there_is_none():
 
 @pytest.mark.parametrize("model", [LINEAR[2], ProfileRecommender(Letters())], ids=lambda model: type(model).__name__)
 def test_text_score_of_the_own_text_is_the_score_and_of_another_that_of_the_changed_vector(model):
-    from llmrec.preprocessing import item_text
+    from llmrec.data.text import item_text
 
     model.fit(WIDE)
     item = int(unseen(model)[0, 0])
@@ -174,7 +175,7 @@ def test_an_unfitted_model_and_an_item_without_score_are_named():
     with pytest.raises(NotFittedError, match="EASE instance is not fitted"):
         explain(EASE(), 0, 1)
     with pytest.raises(NotFittedError, match="EASE instance is not fitted"):
-        like_values(EASE(), WIDE.matrix(), np.zeros((12, 1), int))
+        like_values(EASE(), WIDE.likes(), np.zeros((12, 1), int))
     model = EASE().fit(WIDE)
     [unliked] = np.flatnonzero(model.X_.getnnz(axis=0) == 0)[:1]
     with pytest.raises(ValueError, match="items: hold one that the model cannot score"):

@@ -9,11 +9,11 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix, random_array
 from sklearn.base import clone
 
-from llmrec.data import Dataset
-from llmrec.evaluation import evaluate
-from llmrec.factors import ALS, BPR, PureSVD, als_loss, als_step, bpr_epoch, bpr_step
-from llmrec.recommenders import load_recommender
-from llmrec.splitting import PROTOCOLS
+from llmrec.data.dataset import Dataset
+from llmrec.evaluation.splitting import PROTOCOLS
+from llmrec.evaluation.protocol import evaluate
+from llmrec.recommenders.base import load_recommender
+from llmrec.recommenders.factors import ALS, BPR, PureSVD, als_loss, als_step, bpr_epoch, bpr_step
 
 MODELS = [PureSVD(2), ALS(3, reg=.5, alpha=2, n_iter=3), BPR(3, n_epochs=5)]
 each_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
@@ -132,7 +132,7 @@ def test_at_alpha_1_the_optimum_is_the_svd_with_smaller_singular_values():
 def test_the_loss_is_as_low_as_that_of_implicit(movielens, alpha):
     implicit = pytest.importorskip("implicit.als")
     train = PROTOCOLS["temporal"](movielens).fit
-    X = train.matrix().copy()  # implicit takes no read-only buffers
+    X = train.likes().copy()  # implicit takes no read-only buffers
     peer = implicit.AlternatingLeastSquares(32, regularization=10, alpha=alpha, iterations=15, random_state=0, num_threads=1)
     peer.fit(X, show_progress=False)
     model = ALS(32, 10, alpha, 15).fit(train)
@@ -142,7 +142,7 @@ def test_the_loss_is_as_low_as_that_of_implicit(movielens, alpha):
 def test_the_loss_is_what_implicit_says_it_minimises(movielens):
     """Its own function gives the loss per cell and takes confidences as the data."""
     peer = pytest.importorskip("implicit.cpu.als")
-    X, rng = PROTOCOLS["temporal"](movielens).fit.matrix(), np.random.default_rng(0)
+    X, rng = PROTOCOLS["temporal"](movielens).fit.likes(), np.random.default_rng(0)
     U, V = (rng.normal(size=(n, 8)).astype("float32") / 4 for n in X.shape)
     theirs = peer.calculate_loss((3 * X).tocsr(), U, V, 10.) * (np.prod(X.shape) + 3 * X.nnz - X.nnz)
     assert np.isclose(als_loss(X, U, V, 10, 3), theirs, rtol=1e-3)

@@ -6,12 +6,13 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from llmrec.data import Dataset
-from llmrec.faithfulness import counterfactual, faithfulness, gains, item_table, list_margins, order_curves, removal_masks, tree_surrogate
-from llmrec.hybrids import Hybrid
-from llmrec.metrics import top_k
-from llmrec.neighbours import EASE
-from llmrec.recommenders import Random
+from llmrec.data.dataset import Dataset
+from llmrec.language.similarity import top_k
+from llmrec.recommenders.base import Random
+from llmrec.recommenders.neighbours import EASE
+from llmrec.tastes.hybrids import Hybrid
+from llmrec.lists.faithfulness import (counterfactual, faithfulness, gains, item_table, list_margins,
+    order_curves, removal_masks, tree_surrogate)
 from tests.test_explanation import TALL, WIDE, Letters
 
 GIVES = np.array([5, 3, -1, 1.])
@@ -78,7 +79,7 @@ def without(model, u, item, gone, k):
     h = model.X_[[u]].toarray()
     h[0, list(gone)] = 0
     S = model.score_history(csr_matrix(h))[0]
-    S[model.train_.matrix(min_rating=-np.inf)[[u]].indices] = -np.inf
+    S[model.train_.rated()[[u]].indices] = -np.inf
     return item not in top_k(S[None], k) or not h.any()
 
 
@@ -162,7 +163,7 @@ class Table(EASE):
         n, m = B.shape
         frame = pd.DataFrame({"user_id": np.r_[np.zeros(n, int), np.ones(m, int)], "item_id": range(n + m), "rating": 5., "timestamp": range(n + m)})
         self.B, self.train_ = np.vstack([np.hstack([np.zeros((n, n)), B]), np.zeros((m, n + m))]), Dataset(frame, pd.DataFrame({"item_id": range(n + m)}), pd.RangeIndex(2, name="user_id"))
-        self.X_ = self.train_.matrix()
+        self.X_ = self.train_.likes()
         return self
 
     def score_history(self, H):

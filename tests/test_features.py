@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from llmrec.data import load_tags
-from llmrec.features import genre_tags, keywords, sentiment, tfidf
-from llmrec.preprocessing import item_text, text_words
+from llmrec.data.dataset import load_tags
+from llmrec.data.text import item_text, text_words
+from llmrec.data.features import genre_tags, keywords, sentiment, tfidf
 
 
 def test_every_item_keeps_its_row(movielens):

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec import files
-from llmrec.files import Limits, fetch, read_csv, read_member, read_table, split_rows, write_whole
+from llmrec.data import files
+from llmrec.data.files import Limits, fetch, read_csv, read_member, read_table, split_rows, write_whole
 
 RATINGS = b"userId,movieId,rating,timestamp\n" + b"1,2,3.5,978300760\n" * 50
 
@@ -87,7 +87,7 @@ def test_parquet_text_that_is_not_text_is_refused(tmp_path):
 
 
 def test_old_import_paths_work():
-    from llmrec import data
+    from llmrec.data import dataset as data
 
     assert (data.read_csv, data.read_table, data.write_whole, data.check_columns) == (read_csv, read_table, write_whole, files.check_columns)
 
@@ -171,7 +171,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 WRITE = """
 import resource, signal, sys
-from llmrec.files import write_whole
+from llmrec.data.files import write_whole
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 if sys.argv[2] == "killed": signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 write_whole(sys.argv[1], bytes(1_000_000))
@@ -226,7 +226,7 @@ BOMBS = {
 }
 MEASURE = """
 import resource, sys
-from llmrec.files import read_table
+from llmrec.data.files import read_table
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
     before = peak()

@@ -9,12 +9,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy.sparse import csr_matrix
 
-import llmrec.finetuning
-from llmrec.data import make_dataset
-from llmrec.encoding import TextEncoder, encode_batch
-from llmrec.finetuning import add_lora, embed, finetune, like_pairs, pair_loss, run_epoch, save_encoder, seeded
-from llmrec.models import find_model, load_model, load_tokenizer
-from llmrec.splitting import item_cold, temporal
+import llmrec.ranking.finetuning
+from llmrec.data.dataset import make_dataset
+from llmrec.language.models import find_model, load_model, load_tokenizer
+from llmrec.language.encoding import TextEncoder, encode_batch
+from llmrec.evaluation.splitting import item_cold, temporal
+from llmrec.ranking.finetuning import (add_lora, embed, finetune, like_pairs, pair_loss, run_epoch,
+    save_encoder, seeded)
 from tests.test_models import FAMILIES, save  # noqa: F401 (a fixture)
 
 QUICK = dict(lr=.01, max_length=16, dtype="float32", device="cpu")
@@ -208,17 +209,17 @@ def test_the_same_seed_gives_the_same_files(lora, tiny, learn, held, tmp_path):
 def test_a_killed_run_ends_like_one_that_was_not(lora, tiny, learn, held, tmp_path, monkeypatch):
     run = dict(pairs=learn, held=held, model=tiny, lora=lora, **QUICK)
     straight = finetune(tmp_path / "straight", **run)
-    write = llmrec.finetuning.write_run
+    write = llmrec.ranking.finetuning.write_run
 
     def write_and_die(path, key, history, *state):
         write(path, key, history, *state)
         if len(history) == 3:
             raise KeyboardInterrupt
-    monkeypatch.setattr(llmrec.finetuning, "write_run", write_and_die)
+    monkeypatch.setattr(llmrec.ranking.finetuning, "write_run", write_and_die)
     with pytest.raises(KeyboardInterrupt):
         finetune(tmp_path / "killed", **run, checkpoint=tmp_path / "run")
     assert not (tmp_path / "killed").exists()
-    monkeypatch.setattr(llmrec.finetuning, "write_run", write)
+    monkeypatch.setattr(llmrec.ranking.finetuning, "write_run", write)
     torch.rand(1)
     resumed = finetune(tmp_path / "killed", **run, checkpoint=tmp_path / "run")
     assert resumed.equals(straight) and find_model(tmp_path / "killed").sha256 == find_model(tmp_path / "straight").sha256
@@ -311,7 +312,7 @@ def test_pairs_hold_nothing_of_what_is_kept_for_later(protocol, movielens):
     split = protocol(movielens)
     texts = [str(i) for i in range(movielens.n_items)]
     pairs = like_pairs(split.train, texts)
-    known = split.train.matrix()
+    known = split.train.likes()
     assert known[pairs.user, pairs.item].min() == 1 and known[pairs.user, pairs.read.astype(int)].min() == 1
     if protocol is item_cold:
         assert not (set(pairs.text) | set(pairs.read)) & {texts[i] for i in split.candidates}

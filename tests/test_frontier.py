@@ -3,13 +3,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmrec.data import make_dataset
-from llmrec.diversity import DIVERSIFIERS, Diversified
-from llmrec.evaluation import compare, evaluate
-from llmrec.frontier import MEASURES, frontier, gains_at_price, make_pool, plot_frontier, rerank_pool
-from llmrec.metrics import catalogue_coverage, ndcg_at_k
-from llmrec.recommenders import Popularity
-from llmrec.splitting import item_cold, temporal
+from llmrec.data.dataset import make_dataset
+from llmrec.evaluation.splitting import item_cold, temporal
+from llmrec.evaluation.metrics import catalogue_coverage, ndcg_at_k
+from llmrec.evaluation.protocol import compare, evaluate
+from llmrec.recommenders.base import Popularity
+from llmrec.lists.diversity import DIVERSIFIERS, Diversified
+from llmrec.lists.frontier import MEASURES, frontier, gains_at_price, make_pool, plot_frontier, rerank_pool
 from tests.test_diversity import Letters, dataset
 
 

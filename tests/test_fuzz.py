@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from llmrec.pipeline import DEFAULT, load_config
+from llmrec.work.pipeline import DEFAULT, load_config
 from tests.benchmarks.fuzz import KINDS, fuzz
 
 KEYS = [f"{section}.{key}" for section, keys in tomllib.loads(DEFAULT.read_text(encoding="utf-8")).items() for key in keys]

@@ -7,8 +7,9 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 
-from llmrec.encoding import TextEncoder
-from llmrec.geometry import Projection, ProjectedEncoder, WordVectorEncoder, keywords, random_cosines, top_share
+from llmrec.language.encoding import TextEncoder
+from llmrec.language.geometry import (Projection, ProjectedEncoder, WordVectorEncoder, keywords,
+    random_cosines, top_share)
 
 
 class Letters(TransformerMixin, BaseEstimator):

@@ -6,15 +6,15 @@ from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 
-from llmrec.data import Dataset
-from llmrec.encoding import Stateless
-from llmrec.evaluation import evaluate
-from llmrec.hybrids import Hybrid, age_weights, nearest_prior, rated_rows, unexplained, volume
-from llmrec.neighbours import EASE
-from llmrec.preprocessing import TEMPLATE
-from llmrec.probing import RidgeRecommender
-from llmrec.recommenders import load_recommender
-from llmrec.splitting import item_cold, temporal
+from llmrec.data.dataset import Dataset
+from llmrec.data.text import TEMPLATE
+from llmrec.language.encoding import Stateless
+from llmrec.evaluation.splitting import item_cold, temporal
+from llmrec.evaluation.protocol import evaluate
+from llmrec.recommenders.base import load_recommender
+from llmrec.recommenders.neighbours import EASE
+from llmrec.tastes.probing import RidgeRecommender
+from llmrec.tastes.hybrids import Hybrid, age_weights, nearest_prior, rated_rows, unexplained, volume
 
 
 class Letters(Stateless):
@@ -84,13 +84,13 @@ def test_a_column_is_the_ridge_of_scikit_learn_on_what_the_prior_leaves_over(dat
 @EITHER_FORM
 def test_without_prior_ratings_and_age_it_is_ease(data):
     ours, ease = clone(MODEL).set_params(prior=0, rated=0, half_life=None, item_reg=7).fit(data), EASE(reg=7).fit(data)
-    H, liked = data.matrix()[data.matrix().getnnz(axis=1) > 0], ours.liked_
+    H, liked = data.likes()[data.likes().getnnz(axis=1) > 0], ours.liked_
     assert np.allclose(ours.score_history(H)[:, liked], ease.score_history(H)[:, liked], atol=1e-4)
     assert np.isneginf(ours.score_history(H)[:, ~liked]).all()  # without language nothing is known of items without likes
 
 
 def test_what_others_leave_open_is_the_same_in_both_forms():
-    model, H = clone(MODEL).fit(WIDE), WIDE.matrix()
+    model, H = clone(MODEL).fit(WIDE), WIDE.likes()
     W = model.W_.toarray().astype(float)
     G = 3 * np.linalg.inv(W.T @ W + 3 * np.eye(60))
     assert np.allclose(unexplained(model, H), H @ G, atol=1e-6)
@@ -111,8 +111,8 @@ def test_for_items_without_likes_the_ridge_alone_decides_their_order():
     hybrid, ridge = clone(MODEL).fit(data), RidgeRecommender(Letters()).fit(data)
     H, cold = hybrid.X_, ~hybrid.liked_
     assert cold[50:].all()
-    S, alone = hybrid.score_history(H)[:, cold], ridge.score_history(data.matrix())[:, cold]
-    loud = volume(unexplained(hybrid, H) @ hybrid.B0_, ridge.score_history(data.matrix()), hybrid.liked_)
+    S, alone = hybrid.score_history(H)[:, cold], ridge.score_history(data.likes())[:, cold]
+    loud = volume(unexplained(hybrid, H) @ hybrid.B0_, ridge.score_history(data.likes()), hybrid.liked_)
     assert (loud > 0).all() and np.allclose(S, loud * alone, rtol=1e-4)
 
 
@@ -161,7 +161,7 @@ def test_an_unknown_year_and_no_likes():
 
 @EITHER_FORM
 def test_the_promises_of_a_recommender(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.probing.TextEncoder", Letters)  # parameters that can be saved
+    monkeypatch.setattr("llmrec.tastes.probing.TextEncoder", Letters)  # parameters that can be saved
     fitted = clone(MODEL).set_params(encoder=None).fit(data)
     fitted.save(tmp_path / "model.npz")
     assert np.array_equal(load_recommender(tmp_path / "model.npz").score_items(range(8)), fitted.score_items(range(8)))

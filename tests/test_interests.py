@@ -6,8 +6,8 @@ from scipy.sparse import csr_matrix
 from scipy.special import softmax
 from sklearn.cluster import KMeans
 
-from llmrec.interests import attention_scores, group_directions, interest_profiles, mean_profile
-from llmrec.similarity import SIMILARITIES, cosine, unit_rows
+from llmrec.language.similarity import SIMILARITIES, cosine, unit_rows
+from llmrec.tastes.interests import attention_scores, group_directions, interest_profiles, mean_profile
 
 
 def histories(seed, dislikes=False, n_items=15):

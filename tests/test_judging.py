@@ -3,8 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmrec.evaluation import Report
-from llmrec.judging import judgements, plot_judgements
+from llmrec.evaluation.protocol import Report
+from llmrec.evaluation.judging import judgements, plot_judgements
 
 
 def report(mean):

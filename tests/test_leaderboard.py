@@ -5,11 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmrec.data import make_dataset
-from llmrec.evaluation import evaluate, tune
-from llmrec.leaderboard import BASELINES, board_line, in_own_process, line_key, make_board
-from llmrec.neighbours import EASE, Popularity, Random
-from llmrec.splitting import leave_one_out, temporal
+from llmrec.data.dataset import make_dataset
+from llmrec.evaluation.splitting import leave_one_out, temporal
+from llmrec.evaluation.protocol import evaluate, tune
+from llmrec.recommenders.base import Popularity, Random
+from llmrec.recommenders.neighbours import EASE
+from llmrec.recommenders.leaderboard import BASELINES, board_line, in_own_process, line_key, make_board
 from tests.tools.leaderboard import COLD, LANGUAGE, MODELS, grown
 
 GRID = {"reg": [1, 10, 100]}
@@ -35,7 +36,7 @@ def test_a_line_is_tune_then_evaluate(data):
 
 def held_after(n):
     """Peak memory before and after n MiB were held, in MiB."""
-    from llmrec.evaluation import peak_memory
+    from llmrec.evaluation.protocol import peak_memory
     before = peak_memory()
     np.ones(n * 2**17)
     return before, peak_memory()
@@ -64,7 +65,7 @@ def test_a_killed_run_goes_on(data, tmp_path, monkeypatch):
         made.append((split.name, type(model).__name__))
         return function(model, grid, split, **rules)
 
-    monkeypatch.setattr("llmrec.leaderboard.in_own_process", here)
+    monkeypatch.setattr("llmrec.recommenders.leaderboard.in_own_process", here)
     models = {"random": (Random(), {}), "EASE": (EASE(), GRID)}
     rounds = {"temporal": (temporal(data), models), "leave_one_out": (leave_one_out(data), models)}
     with pytest.raises(KeyboardInterrupt):
@@ -102,7 +103,7 @@ def test_every_grid_is_one_the_model_takes():
 def test_grown_data_are_of_the_same_kind(movielens):
     data = temporal(movielens).fit
     twice = grown(data, 2)
-    X, Y = data.matrix(), twice.matrix()
+    X, Y = data.likes(), twice.likes()
     assert Y.shape == (2 * X.shape[0], X.shape[1]) and (Y[:X.shape[0]] != X).nnz == 0
     lengths = np.diff(Y.indptr)
     assert (lengths[X.shape[0]:] <= lengths[:X.shape[0]]).all() and Y.nnz > 1.9 * X.nnz

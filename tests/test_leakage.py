@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator
 
-from llmrec.data import Dataset, make_dataset
-from llmrec.leakage import audit, future_rows, leaked_pairs, model_knowledge, moved_likes, time_in_ids
-from llmrec.recommenders import Popularity, Random
-from llmrec.splitting import PROTOCOLS, label_last, make_split, ordered_likes, share_of_likes
+from llmrec.data.dataset import Dataset, make_dataset
+from llmrec.evaluation.splitting import PROTOCOLS, label_last, make_split, ordered_likes, share_of_likes
+from llmrec.evaluation.leakage import (audit, future_rows, leaked_pairs, model_knowledge, moved_likes,
+    time_in_ids)
+from llmrec.recommenders.base import Popularity, Random
 
 PAIRS, FUTURE, TEXT, TIES, IDS = "test pairs in training", "items from the future", "user text from test rows", "unstable ties", "ids that carry time"
 
@@ -44,7 +45,7 @@ class Overlap(BaseEstimator):
         self.histories = histories
 
     def fit(self, train):
-        self.train_, self.X_ = train, train.matrix()
+        self.train_, self.X_ = train, train.likes()
         return self
 
     def score_items(self, user_ids):
@@ -93,7 +94,7 @@ def test_pairs_in_training_are_found(split):
     bad = leaked_pairs(replace(split, fit=with_more(split.fit, rows)))
     assert set(zip(bad.user_id, bad.item_id)) == set(zip(rows.user_id, rows.item_id))
     bad = leaked_pairs(replace(split, train=split.fit))
-    assert len(bad) == split.validation.matrix().nnz
+    assert len(bad) == split.validation.likes().nnz
     report = audit(replace(split, fit=with_more(split.fit, rows)))
     assert PAIRS in failed(report) and report.checks.found[PAIRS] == 3
     assert f"item_id {rows.item_id.iloc[0]}, user_id {rows.user_id.iloc[0]}" in report.checks.evidence[PAIRS]
@@ -150,7 +151,7 @@ def test_ties_cut_without_the_key_are_found(movielens, split, by):
 
 
 def test_text_written_from_all_rows_is_found(movielens, split):
-    everything = split.fit.matrix() + split.test.matrix()
+    everything = split.fit.likes() + split.test.likes()
     report = audit(split, Overlap(histories=everything).fit(split.fit))
     assert failed(report) == {TEXT, IDS} and "exchanged user ids" in report.checks.evidence[TEXT] and report.checks.found[TEXT] > 100
 

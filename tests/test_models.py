@@ -9,7 +9,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast, T5Config, T5EncoderModel, T5Model
 
-from llmrec.models import ALIASES, choose_device, choose_dtype, find_model, load_model, load_tokenizer, quiet
+from llmrec.language.models import (ALIASES, choose_device, choose_dtype, find_model, load_model,
+    load_tokenizer, quiet)
 
 
 # Tiny models of the families
@@ -158,7 +159,7 @@ def test_loading_is_silent_and_bars_come_back(save, capfd):
     ({"amx_bf16"}, None, "mps", "float32"), (set(), (8, 0), "cuda:1", "bfloat16"), ({"amx_bf16"}, (7, 5), "cuda", "float32"),
 ])
 def test_auto_takes_what_the_hardware_multiplies_fast(monkeypatch, flags, capability, device, expected):
-    monkeypatch.setattr("llmrec.models.cpu_flags", lambda: flags)
+    monkeypatch.setattr("llmrec.language.models.cpu_flags", lambda: flags)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
     assert choose_dtype("auto", device) == expected
     assert [choose_dtype(dtype, device) for dtype in ("float32", "bfloat16", "float16")] == ["float32", "bfloat16", "float16"]

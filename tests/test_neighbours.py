@@ -12,11 +12,13 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import ElasticNet, Ridge
 from sklearn.neighbors import NearestNeighbors
 
-from llmrec import neighbours
-from llmrec.data import Dataset
-from llmrec.evaluation import evaluate
-from llmrec.neighbours import EASE, SLIM, ItemKNN, UserKNN, ease_weights, load_recommender, nearest_rows, weighted_rows
-from llmrec.splitting import PROTOCOLS
+from llmrec.data.dataset import Dataset
+from llmrec.evaluation.splitting import PROTOCOLS
+from llmrec.evaluation.protocol import evaluate
+from llmrec.recommenders import neighbours
+from llmrec.recommenders.base import load_recommender
+from llmrec.recommenders.neighbours import (EASE, SLIM, ItemKNN, UserKNN, ease_weights, nearest_rows,
+    weighted_rows)
 
 
 def dataset(X):
@@ -106,7 +108,7 @@ def test_item_neighbours_by_hand():
 
 
 def test_item_neighbours_are_those_of_scikit_learn(movielens):
-    X = movielens.matrix()
+    X = movielens.likes()
     X = X[:, np.diff(X.tocsc().indptr) >= 30]
     model = ItemKNN(k=20, shrink=0).fit(dataset(X.toarray()))
     distance, _ = NearestNeighbors(n_neighbors=20, metric="cosine").fit(X.T).kneighbors()
@@ -240,7 +242,7 @@ def test_a_clone_and_a_second_fit_give_equal_scores(model, movielens):
     users = movielens.users[:50]
     other = dataset(np.eye(4, dtype=int))
     first = clone(model).fit(movielens).score_items(users)
-    liked = movielens.matrix().getnnz(axis=0) > 0
+    liked = movielens.likes().getnnz(axis=0) > 0
     assert first.dtype == "float32" and (np.isfinite(first) == liked).all() and len(np.unique(first)) > 100
     assert np.array_equal(clone(model).fit(movielens).score_items(users), first)
     assert np.array_equal(clone(model).fit(other).fit(movielens).score_items(users), first)
@@ -249,7 +251,7 @@ def test_a_clone_and_a_second_fit_give_equal_scores(model, movielens):
 @EVERY_MODEL
 def test_any_history_is_scored(model, movielens):
     model = clone(model).fit(movielens)
-    rows = movielens.matrix()[:3]
+    rows = movielens.likes()[:3]
     assert type(model.score_history(rows)) is np.ndarray
     assert np.array_equal(model.score_history(rows), model.score_items(movielens.users[:3]))
     nothing = model.score_history(csr_matrix((1, movielens.n_items), dtype="float32"))

@@ -8,9 +8,10 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
 
-from llmrec.data import Dataset
-from llmrec.neural import LightGCN, NeuMF, NeuMFNet, as_torch, bpr_loss, draw_unliked, epoch_batches, normalised_likes, propagate
-from llmrec.recommenders import load_recommender
+from llmrec.data.dataset import Dataset
+from llmrec.recommenders.base import load_recommender
+from llmrec.recommenders.neural import (LightGCN, NeuMF, NeuMFNet, as_torch, bpr_loss, draw_unliked,
+    epoch_batches, normalised_likes, propagate)
 
 QUICK = {LightGCN: dict(n_factors=4, n_epochs=3), NeuMF: dict(n_factors=3, n_epochs=2, batch_size=16)}
 

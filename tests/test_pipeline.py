@@ -9,21 +9,21 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from llmrec import pipeline
-from llmrec.data import load_interactions
-from llmrec.diversity import DIVERSIFIERS, Diversified
-from llmrec.encoding import TextEncoder
-from llmrec.evaluation import evaluate
-from llmrec.frontier import frontier, make_pool
-from llmrec.hybrids import Hybrid
-from llmrec.pipeline import DEFAULT, Config, Pipeline, load_config, plot_reports, write_table
-from llmrec.preprocessing import clean_items, item_text
-from llmrec.probing import RidgeRecommender
-from llmrec.profiles import ProfileRecommender
-from llmrec.recommenders import describe_estimator
-from llmrec.ranking import recommend_with_probability
-from llmrec.splitting import PROTOCOLS
-from llmrec.two_tower import TwoTower
+from llmrec.work import pipeline
+from llmrec.data.dataset import load_interactions
+from llmrec.data.text import clean_items, item_text
+from llmrec.language.encoding import TextEncoder
+from llmrec.evaluation.splitting import PROTOCOLS
+from llmrec.evaluation.protocol import evaluate
+from llmrec.recommenders.base import describe_estimator
+from llmrec.tastes.profiles import ProfileRecommender
+from llmrec.tastes.probing import RidgeRecommender
+from llmrec.tastes.hybrids import Hybrid
+from llmrec.ranking.softmax import recommend_with_probability
+from llmrec.ranking.two_tower import TwoTower
+from llmrec.lists.diversity import DIVERSIFIERS, Diversified
+from llmrec.lists.frontier import frontier, make_pool
+from llmrec.work.pipeline import DEFAULT, Config, Pipeline, load_config, plot_reports, write_table
 
 DEFAULTS = tomllib.loads(DEFAULT.read_text(encoding="utf-8"))
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 from transformers import AlbertConfig, AlbertModel
 
-from llmrec.models import find_model, load_model
-from llmrec.pooling import POOLINGS, hidden_states
+from llmrec.language.models import find_model, load_model
+from llmrec.language.pooling import POOLINGS, hidden_states
 from tests.test_models import FAMILIES, TINY, save  # noqa: F401 (a fixture)
 
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from llmrec.data import make_dataset
-from llmrec.preprocessing import TEMPLATE, clean_items, clean_text, item_text, text_words
+from llmrec.data.dataset import make_dataset
+from llmrec.data.text import TEMPLATE, clean_items, clean_text, item_text, text_words
 
 
 @pytest.mark.parametrize("text, clean", [

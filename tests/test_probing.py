@@ -11,14 +11,14 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import Ridge
 
-from llmrec.content import text_vectors
-from llmrec.data import make_dataset
-from llmrec.encoding import TextEncoder
-from llmrec.evaluation import compare, evaluate
-from llmrec.geometry import ProjectedEncoder, WordVectorEncoder
-from llmrec.probing import RidgeRecommender, item_features, ridge_map, scale_block, year_steps
-from llmrec.recommenders import Popularity, load_recommender
-from llmrec.splitting import item_cold
+from llmrec.data.dataset import make_dataset
+from llmrec.language.encoding import TextEncoder
+from llmrec.language.geometry import ProjectedEncoder, WordVectorEncoder
+from llmrec.evaluation.splitting import item_cold
+from llmrec.evaluation.protocol import compare, evaluate
+from llmrec.recommenders.base import Popularity, load_recommender
+from llmrec.recommenders.content import text_vectors
+from llmrec.tastes.probing import RidgeRecommender, item_features, ridge_map, scale_block, year_steps
 
 
 class Given(TransformerMixin, BaseEstimator):

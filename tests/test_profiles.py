@@ -12,16 +12,18 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from llmrec import interests, preprocessing, profiles
-from llmrec.data import make_dataset
-from llmrec.encoding import TextEncoder
-from llmrec.evaluation import evaluate
-from llmrec.explanation import explain, text_score
-from llmrec.recommenders import load_recommender
-from llmrec.preprocessing import item_text
-from llmrec.profiles import ProfileRecommender, mean_profile, profile_text, weigh_history
-from llmrec.similarity import SIMILARITIES, ItemIndex, cosine
-from llmrec.splitting import temporal
+from llmrec.tastes import interests, profiles
+from llmrec.data import text as preprocessing
+from llmrec.data.dataset import make_dataset
+from llmrec.data.text import item_text
+from llmrec.language.encoding import TextEncoder
+from llmrec.language.similarity import SIMILARITIES, ItemIndex, cosine
+from llmrec.evaluation.splitting import temporal
+from llmrec.evaluation.protocol import evaluate
+from llmrec.recommenders.base import load_recommender
+from llmrec.tastes.interests import mean_profile
+from llmrec.tastes.profiles import ProfileRecommender, profile_text, weigh_history
+from llmrec.lists.explanation import explain, text_score
 
 N_USERS, N_ITEMS = 12, 40
 
@@ -83,7 +85,7 @@ def test_weights_equal_a_loop_whatever_the_order_of_the_rows(half_life):
 
 def test_without_settings_the_weights_are_the_likes():
     for data in (films(), make_dataset(films().interactions[["user_id", "item_id"]])):
-        assert (weigh_history(data) != data.matrix()).nnz == 0
+        assert (weigh_history(data) != data.likes()).nnz == 0
 
 
 @pytest.mark.parametrize("wrong, message", [({"half_life": 0}, "half_life: got 0; give a number above 0"), ({"half_life": np.nan}, "half_life: got nan"),
@@ -137,7 +139,7 @@ def test_a_split_is_refused(model):
 @pytest.mark.parametrize("part", ["train", "fit"])
 def test_what_people_like_later_changes_no_profile(part):
     splits = [temporal(films()), temporal(films(shift=3))]
-    assert splits[0].hash != splits[1].hash and (splits[0].test.matrix() != splits[1].test.matrix()).nnz == 2 * N_USERS
+    assert splits[0].hash != splits[1].hash and (splits[0].test.likes() != splits[1].test.likes()).nnz == 2 * N_USERS
     models = [ProfileRecommender(Letters()).fit(getattr(split, part)) for split in splits]
     profiles_of = [mean_profile(model.X_, model.V_).tobytes() for model in models]
     scores = [model.score_items(model.train_.users).tobytes() for model in models]
@@ -162,7 +164,7 @@ def test_scores_are_cosines_with_the_mean_of_the_likes(centre):
     if centre:
         V = V - V.mean(axis=0)
     S = model.score_items(model.train_.users[:N_USERS])
-    assert S.dtype == np.float32 and np.allclose(S, cosine(mean_profile(model.train_.matrix()[:N_USERS], V), V), atol=1e-5)
+    assert S.dtype == np.float32 and np.allclose(S, cosine(mean_profile(model.train_.likes()[:N_USERS], V), V), atol=1e-5)
 
 
 def test_what_all_items_share_is_nobodys_taste():
@@ -278,11 +280,11 @@ def test_a_fit_that_fails_at_the_index_or_the_data_leaves_nothing():
 
 def test_attention_has_no_vector():
     with pytest.raises(TypeError, match="profile: 'attention'"):
-        ProfileRecommender(Letters(), "attention").fit(films()).profile_vectors(films().matrix())
+        ProfileRecommender(Letters(), "attention").fit(films()).profile_vectors(films().likes())
 
 
 def test_a_history_scores_the_same_whoever_has_it(model):
-    H = model.train_.matrix()
+    H = model.train_.likes()
     assert np.array_equal(model.score_history(H), model.score_items(model.train_.users))
     new = csr_matrix(([1.], ([0], [3])), shape=(2, N_ITEMS), dtype="float32")
     S = model.score_history(new)
@@ -387,7 +389,7 @@ def test_a_foreign_encoder_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match=r"class: got '[\w.]*test_profiles.Letters'; only estimators of llmrec"):
         ProfileRecommender(Letters()).fit(films()).save(tmp_path / "model.npz")
     foreign = ProfileRecommender(HashingVectorizer())   # one of its parameters is a type, which JSON does not know
-    foreign.train_, foreign.X_ = films(), films().matrix()
+    foreign.train_, foreign.X_ = films(), films().likes()
     with pytest.raises((TypeError, ValueError), match="HashingVectorizer"):
         foreign.save(tmp_path / "foreign.npz")
     assert not any(tmp_path.iterdir())

@@ -6,8 +6,9 @@ from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 
-from llmrec.recommenders import Popularity, Random
-from llmrec.ranking import fit_temperature, nll, nll_gradient, recommend_with_probability, reliability, softmax
+from llmrec.recommenders.base import Popularity, Random
+from llmrec.ranking.softmax import (fit_temperature, nll, nll_gradient, recommend_with_probability,
+    reliability, softmax)
 
 SCORES = st.tuples(st.integers(1, 6), st.integers(1, 9)).flatmap(
     lambda shape: arrays("float32", shape, elements=st.one_of(st.floats(-20, 20, width=32), st.just(-np.inf))))
@@ -100,7 +101,7 @@ def test_lists_agree_with_recommend(model, exclude_seen, movielens):
 def test_probabilities_add_up_over_all_that_is_allowed(movielens):
     model = Random().fit(movielens)
     everything = recommend_with_probability(model, movielens.users[:2], k=movielens.n_items)
-    left = movielens.n_items - np.diff(movielens.matrix(min_rating=None)[:2].indptr)
+    left = movielens.n_items - np.diff(movielens.ratings()[:2].indptr)
     by_user = everything.groupby("user_id")
     assert (by_user.size() == left).all() and np.allclose(by_user.probability.sum(), 1, atol=1e-5)
     assert everything.attrs["short_lists"] == 2 and everything.probability.gt(0).all()

@@ -9,9 +9,9 @@ from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.metrics import root_mean_squared_error
 
-from llmrec.data import Dataset
-from llmrec.ratings import BiasedMF, cross_validate, rating_folds, ridge_rows, sgd_epoch
-from llmrec.recommenders import load_recommender
+from llmrec.data.dataset import Dataset
+from llmrec.recommenders.base import load_recommender
+from llmrec.recommenders.ratings import BiasedMF, cross_validate, rating_folds, ridge_rows, sgd_epoch
 
 
 def dataset(R):

@@ -10,9 +10,9 @@ from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
 
-from llmrec.data import Dataset, make_dataset
-from llmrec.metrics import tie_order
-from llmrec.recommenders import Popularity, Random, Recommender, build_estimator, load_recommender
+from llmrec.data.dataset import Dataset, make_dataset
+from llmrec.language.similarity import tie_order
+from llmrec.recommenders.base import Popularity, Random, Recommender, build_estimator, load_recommender
 
 MODELS = [Popularity(), Random(rng=3)]
 
@@ -228,9 +228,9 @@ def rewrite(path, **changes):
         np.savez(file, **parts)
 
 
-@pytest.mark.parametrize("name", ["os.system", "sklearn.dummy.DummyClassifier", "llmrecx.recommenders.Random", "llmrec.data.find_spec",
-                                  "llmrec.data.load_interactions", "llmrec.recommenders.BaseEstimator", "llmrec.recommenders.json",
-                                  "llmrec.nothing.Random", "llmrec.recommenders.Nothing", "Random", ""])
+@pytest.mark.parametrize("name", ["os.system", "sklearn.dummy.DummyClassifier", "llmrecx.recommenders.Random", "llmrec.data.dataset.find_spec",
+                                  "llmrec.data.dataset.load_interactions", "llmrec.recommenders.base.BaseEstimator", "llmrec.recommenders.base.json",
+                                  "llmrec.nothing.Random", "llmrec.recommenders.base.Nothing", "Random", ""])
 def test_a_foreign_class_is_refused(name, saved):
     with pytest.raises(ValueError, match="class: got"):
         build_estimator({"class": name, "params": {}})
@@ -297,16 +297,16 @@ def test_a_saved_model_may_be_read_by_whom_the_umask_allows(saved):
 class Rated(Fixed):
     """Scores what it is given as a history, which is the rating and not the like."""
 
-    def history(self, train): return train.matrix(min_rating=None)
+    def history(self, train): return train.ratings()
 
     def score_history(self, H): return H.toarray()
 
 
 def test_a_subclass_says_what_its_histories_are(data):
     model = Rated().fit(data)
-    ratings = data.matrix(min_rating=None)
+    ratings = data.ratings()
     assert (model.X_ != ratings).nnz == 0 and np.array_equal(model.score_items(data.users), ratings.toarray())
-    assert (Popularity().fit(data).X_ != data.matrix()).nnz == 0
+    assert (Popularity().fit(data).X_ != data.likes()).nnz == 0
 
 
 @pytest.mark.parametrize("wrong", [None, "ratings.csv"])

@@ -6,12 +6,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 from sklearn.base import clone
 
-import llmrec.sequence
-from llmrec.data import Dataset
-from llmrec.encoding import Stateless
-from llmrec.recommenders import load_recommender
-from llmrec.sequence import ITEMS, SASRec, SASRecNet, attend, cut_windows, like_order, network_bytes, next_loss, next_scores, pad_rows, split_rows
-from llmrec.two_tower import hold_out
+import llmrec.ranking.sequence
+from llmrec.data.dataset import Dataset
+from llmrec.language.encoding import Stateless
+from llmrec.recommenders.base import load_recommender
+from llmrec.ranking.two_tower import hold_out
+from llmrec.ranking.sequence import (ITEMS, SASRec, SASRecNet, attend, cut_windows, like_order,
+    network_bytes, next_loss, next_scores, pad_rows, split_rows)
 
 QUICK = dict(d=8, length=6, n_epochs=3, batch_size=8, n_sampled=8, lr=.02, patience=9)
 EVERY_KIND = pytest.mark.parametrize("items", ITEMS)
@@ -67,7 +68,7 @@ def test_attention_is_that_of_torch(n, d, causal, seed):
 
 
 def test_a_block_is_the_multi_head_attention_of_torch():
-    block = llmrec.sequence.Block(4, .5).eval()
+    block = llmrec.ranking.sequence.Block(4, .5).eval()
     theirs = torch.nn.MultiheadAttention(4, 1, batch_first=True)
     x = torch.randn(2, 5, 4)
     with torch.no_grad():
@@ -155,7 +156,7 @@ def test_what_is_held_out_is_the_end_of_the_row():
 @EVERY_KIND
 def test_the_full_loss_is_the_softmax_like_by_like(items):
     rows = [np.array([0, 1, 2, 3, 4]), np.array([5, 1, 7]), np.array([8, 2])]
-    X = dataset(rows, 15).matrix()
+    X = dataset(rows, 15).likes()
     n_likes = X.getnnz(axis=0)
     net, settled = random_net(items=items, loss="full", n_likes=n_likes)
     windows = cut_windows(rows, 6, np.random.default_rng(0))
@@ -173,7 +174,7 @@ def test_the_full_loss_is_the_softmax_like_by_like(items):
 
 def test_the_sampled_loss_comes_near_to_the_full_one():
     data = dataset(RING)
-    X, windows = data.matrix(), cut_windows([np.array(row) for row in RING], 6, np.random.default_rng(0))
+    X, windows = data.likes(), cut_windows([np.array(row) for row in RING], 6, np.random.default_rng(0))
     net, full = random_net(n_items=12, n_likes=X.getnnz(axis=0), loss="full")
     sampled = clone(full).set_params(loss="sampled", n_sampled=4000)
     losses = [next_loss(net, settled, X, windows, X.getnnz(axis=0), np.random.default_rng(0))[0].item() for settled in (full, sampled)]
@@ -199,7 +200,7 @@ def test_same_seed_same_model_and_a_clean_generator():
 
 @EVERY_KIND
 def test_what_is_learned_is_arrays_that_save_and_load(items, tmp_path, monkeypatch):
-    monkeypatch.setattr(llmrec.sequence, "TextEncoder", Letters)  # parameters that can be saved
+    monkeypatch.setattr(llmrec.ranking.sequence, "TextEncoder", Letters)  # parameters that can be saved
     fitted = model(items=items).set_params(encoder=None).fit(dataset(RING))
     learned = {name: value for name, value in vars(fitted).items() if name.endswith("_") and name not in ("X_", "train_")}
     assert learned.keys() == {"V_", "n_likes_", "weights_", "history_", "sequences_"} and all(type(value) is np.ndarray for value in learned.values())
@@ -261,7 +262,7 @@ def test_wrong_parameters_are_named(wrong, message):
 
 @pytest.mark.parametrize("wrong", [dict(n_sampled=10**12), dict(d=10**9), dict(length=10**11), dict(n_blocks=10**10)])
 def test_what_the_memory_cannot_hold_is_refused_before_it_is_made(wrong, monkeypatch):
-    monkeypatch.setattr(llmrec.sequence, "train_sasrec", None)
+    monkeypatch.setattr(llmrec.ranking.sequence, "train_sasrec", None)
     (name, value), = wrong.items()
     with pytest.raises(ValueError, match=f"{name}: got {value}.* that needs about [0-9,]+ GiB of memory, of [0-9,]+; give smaller numbers"):
         model(**wrong).fit(dataset(RING))
@@ -270,5 +271,5 @@ def test_what_the_memory_cannot_hold_is_refused_before_it_is_made(wrong, monkeyp
 @EVERY_KIND
 def test_the_estimate_counts_every_weight(items):
     net, settled = random_net(items=items, n_blocks=2)
-    X = dataset(RING, 15).matrix()
+    X = dataset(RING, 15).likes()
     assert network_bytes(settled, X, 5) > 16 * sum(weights.numel() for weights in net.parameters())

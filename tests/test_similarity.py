@@ -12,8 +12,8 @@ from sklearn.base import clone
 from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances
 from sklearn.preprocessing import normalize
 
-from llmrec.metrics import tie_order
-from llmrec.similarity import SIMILARITIES, ItemIndex, check_factory, choose, cosine, euclidean, nearest, pearson, unit_rows
+from llmrec.language.similarity import (tie_order, SIMILARITIES, ItemIndex, check_factory, choose, cosine,
+    euclidean, nearest, pearson, unit_rows)
 
 NUMBERS = st.floats(-50, 50, width=32).map(lambda x: round(x, 2))
 SIGNS = st.sampled_from([-1, 1])    # rows of four have length 2, so their cosines are exact in float32 and often equal

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from llmrec.data import Dataset, make_dataset
-from llmrec.splitting import PROTOCOLS, global_time, item_cold, random as random_split, temporal
+from llmrec.data.dataset import Dataset, make_dataset
+from llmrec.evaluation.splitting import PROTOCOLS, global_time, item_cold, random as random_split, temporal
 
 PARTS = ("train", "validation", "test")
 
@@ -79,9 +79,9 @@ def by_the_letter(frame, name):
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures(splits, name):
     split = splits[name]
-    assert (*(getattr(split, part).matrix().nnz for part in PARTS), split.hash) == FIGURES[name] and split.name == name
-    assert split.fit.matrix().nnz == split.train.matrix().nnz + split.validation.matrix().nnz
-    assert {getattr(split, part).matrix().shape for part in (*PARTS, "fit")} == {(659, 9066)}
+    assert (*(getattr(split, part).likes().nnz for part in PARTS), split.hash) == FIGURES[name] and split.name == name
+    assert split.fit.likes().nnz == split.train.likes().nnz + split.validation.likes().nnz
+    assert {getattr(split, part).likes().shape for part in (*PARTS, "fit")} == {(659, 9066)}
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -115,13 +115,13 @@ def test_global_time_knows_nothing_from_after_the_cut_and_warns(movielens):
 
 def test_global_time_is_silent_where_enough_people_stay(recwarn):
     frame = pd.DataFrame([(u, i, i) for u in range(100) for i in range(20)], columns=["user_id", "item_id", "timestamp"])
-    assert global_time(make_dataset(frame)).test.matrix().nnz > 0 and not recwarn.list
+    assert global_time(make_dataset(frame)).test.likes().nnz > 0 and not recwarn.list
 
 
 def test_random_draws_by_rng(movielens, splits):
     other, same, drawn = (random_split(movielens, rng) for rng in (1, 0, np.random.default_rng(0)))
     assert other.hash != splits["random"].hash == same.hash == drawn.hash
-    assert other.test.matrix().nnz == same.test.matrix().nnz
+    assert other.test.likes().nnz == same.test.likes().nnz
 
 
 def test_too_few_items_to_hold_out():
@@ -186,8 +186,8 @@ def test_promises_on_any_data(name, rows, random):
 def test_without_ratings_everything_is_a_like(movielens, name):
     frame = movielens.interactions.query("rating >= 4")
     unrated, rated = (draw(name, make_dataset(data)) for data in (frame.drop(columns="rating"), frame))
-    assert all((getattr(unrated, part).matrix() != getattr(rated, part).matrix()).nnz == 0 for part in PARTS)
-    assert sum(getattr(unrated, part).matrix().nnz for part in PARTS) == 51_535
+    assert all((getattr(unrated, part).likes() != getattr(rated, part).likes()).nnz == 0 for part in PARTS)
+    assert sum(getattr(unrated, part).likes().nnz for part in PARTS) == 51_535
 
 
 def test_the_input_stays(movielens):

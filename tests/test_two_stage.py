@@ -7,19 +7,18 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
 
-from llmrec.data import Dataset
-from llmrec.diversity import Diversified
-from llmrec.encoding import Stateless
-from llmrec.evaluation import evaluate
-from llmrec.factors import ALS
-from llmrec.hybrids import Hybrid
-from llmrec.metrics import top_k
-from llmrec.neighbours import ItemKNN
-from llmrec.probing import RidgeRecommender
-from llmrec.recommenders import Popularity, Random, build_estimator, describe_estimator, load_recommender
-from llmrec.similarity import ItemIndex
-from llmrec.splitting import item_cold, temporal
-from llmrec.two_stage import MappedFactors, TwoStage, equal_lengths, map_factors
+from llmrec.data.dataset import Dataset
+from llmrec.language.encoding import Stateless
+from llmrec.language.similarity import top_k, ItemIndex
+from llmrec.evaluation.splitting import item_cold, temporal
+from llmrec.evaluation.protocol import evaluate
+from llmrec.recommenders.base import Popularity, Random, build_estimator, describe_estimator, load_recommender
+from llmrec.recommenders.neighbours import ItemKNN
+from llmrec.recommenders.factors import ALS
+from llmrec.tastes.probing import RidgeRecommender
+from llmrec.tastes.hybrids import Hybrid
+from llmrec.ranking.retrieval import MappedFactors, TwoStage, equal_lengths, map_factors
+from llmrec.lists.diversity import Diversified
 
 
 class Letters(Stateless):
@@ -44,7 +43,7 @@ def dataset(n_users=12, n_items=40, n_new=6, seed=0):
 
 
 DATA = dataset()
-LIKED = DATA.matrix().getnnz(axis=0) > 0
+LIKED = DATA.likes().getnnz(axis=0) > 0
 MAPPED = MappedFactors(Letters(), n_factors=4, reg=.5, map_reg=1.)
 STAGES = TwoStage(MAPPED, Popularity(), n_candidates=5)
 
@@ -64,7 +63,7 @@ def test_the_map_is_the_ridge_of_scikit_learn(n_known):
 
 
 def test_liked_films_are_scored_as_als_scores_them():
-    H = DATA.matrix()[:8]
+    H = DATA.likes()[:8]
     ours, als = clone(MAPPED).fit(DATA), ALS(4, reg=.5, alpha=10).fit(DATA)
     assert np.array_equal(ours.score_history(H)[:, LIKED], als.score_history(H)[:, LIKED])
     assert ours.space_[~LIKED].any(axis=1).all() and not ours.V_[~LIKED].any()
@@ -117,7 +116,7 @@ def test_only_the_candidates_are_scored_and_as_the_ranker_scores_them():
     model, people = TwoStage(MAPPED, Counting(), n_candidates=5).fit(DATA), range(11)
     [(_, S)] = model.allowed_scores(people)
     codes, ranker = model.ranker_.asked_, Popularity().fit(DATA).score_items(people)
-    rated = DATA.matrix(min_rating=-np.inf).toarray() > 0
+    rated = DATA.rated().toarray() > 0
     for person in people:
         assert set(np.flatnonzero(np.isfinite(S[person]))) == set(codes[person])
         assert np.array_equal(S[person, codes[person]], ranker[person, codes[person]])
@@ -195,7 +194,7 @@ def test_the_same_twice():
 
 
 def test_mapped_factors_are_saved_and_two_stages_say_that_they_are_not(tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.two_stage.TextEncoder", Letters)  # parameters that can be saved
+    monkeypatch.setattr("llmrec.ranking.retrieval.TextEncoder", Letters)  # parameters that can be saved
     model = clone(MAPPED).set_params(encoder=None).fit(DATA)
     model.save(tmp_path / "model.npz")
     assert np.array_equal(load_recommender(tmp_path / "model.npz").score_items(range(12)), model.score_items(range(12)))

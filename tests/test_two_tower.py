@@ -13,12 +13,12 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-import llmrec.two_tower
-from llmrec.data import Dataset
-from llmrec.encoding import Stateless
-from llmrec.recommenders import load_recommender
-from llmrec.two_tower import (LOSSES, TwoTower, batch_loss, contrast_loss, draw_others, hold_out, init_weights, profiles_without, standardise,
-                              tower, training_bytes)
+import llmrec.ranking.two_tower
+from llmrec.data.dataset import Dataset
+from llmrec.language.encoding import Stateless
+from llmrec.recommenders.base import load_recommender
+from llmrec.ranking.two_tower import (LOSSES, TwoTower, batch_loss, contrast_loss, draw_others, hold_out,
+    init_weights, profiles_without, standardise, tower, training_bytes)
 
 blocks = (np.arange(24)[:, None] // 12 == np.arange(20) // 10) & (np.random.default_rng(0).random((24, 20)) < .6)  # two groups, each with films of its own
 QUICK = dict(d=4, n_epochs=4, batch_size=32, n_sampled=8, lr=.02, patience=9)
@@ -108,8 +108,8 @@ def test_the_gradient_of_a_batch(loss, hidden, monkeypatch):
     n = len(init_weights((4, *hidden, 4), rng))
     weights = torch.from_numpy(rng.normal(size=2 * n)).requires_grad_()
 
-    single = llmrec.two_tower.profiles_without
-    monkeypatch.setattr(llmrec.two_tower, "profiles_without", lambda *args: single(*args).astype("float64"))
+    single = llmrec.ranking.two_tower.profiles_without
+    monkeypatch.setattr(llmrec.ranking.two_tower, "profiles_without", lambda *args: single(*args).astype("float64"))
     assert torch.autograd.gradcheck(lambda w: batch_loss(settled, w, X, V, (users, items), np.asarray(X.sum(0)).ravel(), np.random.default_rng(1)), (weights,))
 
 
@@ -149,7 +149,7 @@ def test_the_last_tenth_is_held_out():
     frame.loc[0, "rating"] = 1.
     data = Dataset(frame.sample(frac=1, random_state=0), pd.DataFrame({"item_id": range(21)}), pd.RangeIndex(3, name="user_id"))
     learn, held = hold_out(data, np.random.default_rng(0))
-    assert list(zip(*held.nonzero())) == [(0, 1), (0, 2), (1, 1)] and (learn + held != data.matrix()).nnz == 0 and learn.multiply(held).nnz == 0
+    assert list(zip(*held.nonzero())) == [(0, 1), (0, 2), (1, 1)] and (learn + held != data.likes()).nnz == 0 and learn.multiply(held).nnz == 0
 
 
 def test_without_times_the_hold_out_is_drawn():
@@ -173,7 +173,7 @@ def test_two_groups_are_told_apart_and_a_film_without_likes_is_placed_by_its_tex
 def test_a_killed_run_ends_as_if_it_had_not_been(loss, tmp_path, monkeypatch):
     data, path = dataset(blocks), tmp_path / "run.npz"
     straight = model(loss=loss).fit(data)
-    epochs = llmrec.two_tower.train_epoch
+    epochs = llmrec.ranking.two_tower.train_epoch
 
     def killed(model, weights, optimiser, X, V, rng, calls=[]):
         calls.append(0)
@@ -181,7 +181,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(loss, tmp_path, monkeypatch):
             weights.data += 1  # half an epoch's damage
             raise KeyboardInterrupt
         return epochs(model, weights, optimiser, X, V, rng)
-    monkeypatch.setattr(llmrec.two_tower, "train_epoch", killed)
+    monkeypatch.setattr(llmrec.ranking.two_tower, "train_epoch", killed)
     with pytest.raises(KeyboardInterrupt):
         model(loss=loss, checkpoint=path).fit(data)
     monkeypatch.undo()
@@ -193,7 +193,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(loss, tmp_path, monkeypatch):
 def test_a_finished_run_trains_no_more(tmp_path, monkeypatch):
     data, settled = dataset(blocks), model(checkpoint=tmp_path / "run.npz")
     first = clone(settled).fit(data).weights_
-    monkeypatch.setattr(llmrec.two_tower, "train_epoch", None)
+    monkeypatch.setattr(llmrec.ranking.two_tower, "train_epoch", None)
     assert np.array_equal(clone(settled).fit(data).weights_, first)
 
 
@@ -232,13 +232,13 @@ def test_same_seed_same_model_and_a_clean_generator():
 
 def test_what_is_learned_is_arrays_that_save_and_load(tmp_path, monkeypatch):
     data, settled = dataset(blocks), TwoTower(template="{title}", hidden=(3,), **QUICK)
-    monkeypatch.setattr(llmrec.two_tower, "TextEncoder", Letters)
+    monkeypatch.setattr(llmrec.ranking.two_tower, "TextEncoder", Letters)
     scores = settled.fit(data).score_items([0, 13])
     learned = {name: value for name, value in vars(settled).items() if name.endswith("_") and name not in ("X_", "train_")}
     assert learned.keys() == {"V_", "weights_", "history_", "items_"} and all(type(value) is np.ndarray for value in learned.values())
     settled.save(tmp_path / "model.npz")
     loaded = load_recommender(tmp_path / "model.npz")
-    assert np.array_equal(loaded.score_items([0, 13]), scores) and np.array_equal(loaded.score_history(data.matrix()[[0, 13]]), scores)
+    assert np.array_equal(loaded.score_items([0, 13]), scores) and np.array_equal(loaded.score_history(data.likes()[[0, 13]]), scores)
 
 
 def test_scores_are_cosines_over_the_temperature():
@@ -276,7 +276,7 @@ def test_vectors_nothing_can_be_learnt_from(V, message):
 
 @pytest.mark.parametrize("wrong", [dict(n_sampled=10**12), dict(hidden=(10**9,)), dict(d=10**10), dict(hidden=(10**5, 10**6))])
 def test_what_the_memory_cannot_hold_is_refused_before_it_is_made(wrong, monkeypatch):
-    monkeypatch.setattr(llmrec.two_tower, "train_towers", None)
+    monkeypatch.setattr(llmrec.ranking.two_tower, "train_towers", None)
     (name, value), = wrong.items()
     with pytest.raises(ValueError, match=f"{name}: got {re.escape(str(value))}.* that needs about [0-9,]+ GiB of memory, of [0-9,]+; give smaller numbers"):
         model(**wrong).fit(dataset(blocks))

@@ -9,13 +9,13 @@ import numpy as np
 import pyversity
 import torch
 
-from llmrec.data import load_movielens
-from llmrec.diversity import dpp, max_sum, mmr, similarity_lookup
-from llmrec.encoding import TextEncoder
-from llmrec.frontier import make_pool
-from llmrec.hybrids import Hybrid
-from llmrec.preprocessing import item_text
-from llmrec.splitting import temporal
+from llmrec.data.dataset import load_movielens
+from llmrec.data.text import item_text
+from llmrec.language.encoding import TextEncoder
+from llmrec.evaluation.splitting import temporal
+from llmrec.tastes.hybrids import Hybrid
+from llmrec.lists.diversity import dpp, max_sum, mmr, similarity_lookup
+from llmrec.lists.frontier import make_pool
 from tests.benchmarks import describe_machine
 from tests.benchmarks.retrieval import peak_growth
 

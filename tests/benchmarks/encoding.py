@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from llmrec.data import load_movielens
-from llmrec.encoding import TextEncoder, choose_device, choose_dtype, find_model, load_model, load_tokenizer, plan_batches, tokenize
-from llmrec.models import cpu_flags
-from llmrec.preprocessing import item_text
+from llmrec.data.dataset import load_movielens
+from llmrec.data.text import item_text
+from llmrec.language.models import (choose_device, choose_dtype, find_model, load_model, load_tokenizer,
+    cpu_flags)
+from llmrec.language.encoding import TextEncoder, plan_batches, tokenize
 
 PARTS = 9
 SMOL_TEXTS, SMOL_PARTS = 200, 5

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from llmrec.evaluation import Report, compare
-from llmrec.metrics import ACCURACY, accuracy
+from llmrec.evaluation.metrics import ACCURACY, accuracy
+from llmrec.evaluation.protocol import Report, compare
 from tests.benchmarks import describe_machine
 
 N_USERS, N_ITEMS, N_RELEVANT, K, ROUNDS = 100_000, 10_000, 10, 20, 7

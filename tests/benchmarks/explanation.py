@@ -15,10 +15,10 @@ def main():
     warnings.simplefilter("ignore")
     import shap
 
-    from llmrec.data import load_movielens
-    from llmrec.encoding import TextEncoder
-    from llmrec.explanation import hybrid_weights, like_values
-    from llmrec.hybrids import Hybrid
+    from llmrec.data.dataset import load_movielens
+    from llmrec.language.encoding import TextEncoder
+    from llmrec.tastes.hybrids import Hybrid
+    from llmrec.lists.explanation import hybrid_weights, like_values
 
     data = load_movielens()
     model = Hybrid(TextEncoder(dtype="float32")).fit(data)

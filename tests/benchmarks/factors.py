@@ -22,15 +22,15 @@ REG, N_ITER = 10, 15
 
 def load():
     """The part of the temporal split that the final model learns from."""
-    from llmrec.data import load_movielens
-    from llmrec.splitting import temporal
+    from llmrec.data.dataset import load_movielens
+    from llmrec.evaluation.splitting import temporal
 
     return temporal(load_movielens()).fit
 
 
 def ours(name, train, **settings):
     """A fit of ours, and the model."""
-    from llmrec import factors
+    from llmrec.recommenders import factors
 
     model = getattr(factors, name)(**settings).fit(train)
     return model, model.fold_in(model.X_) if name == "ALS" else getattr(model, "U_", None)
@@ -71,7 +71,7 @@ def show(title, took, bound, per=1):
 
 def bench_als(train, X, alpha):
     """Equal settings, both losses, and how many turns of ours are as good as all of theirs."""
-    from llmrec.factors import als_loss
+    from llmrec.recommenders.factors import als_loss
 
     took, found = in_turn({
         "ALS": lambda: ours("ALS", train, n_factors=128, reg=REG, alpha=alpha, n_iter=N_ITER),
@@ -96,7 +96,7 @@ def resident(field):
 def peak_of_fit(name):
     """MiB that a fit adds at most to what this process holds, after a small fit has loaded and compiled what it needs."""
     train = load()
-    X = train.matrix().copy()
+    X = train.likes().copy()
     if name.startswith("implicit"):
         settings, small = {"implicit ALS": (dict(factors=128, regularization=REG, iterations=N_ITER), dict(factors=2)),
                            "implicit BPR": (dict(factors=64, iterations=EPOCHS), dict(factors=2))}[name]
@@ -123,14 +123,14 @@ def bench_memory():
 def main():
     from threadpoolctl import threadpool_limits
 
-    from llmrec.factors import ALS
+    from llmrec.recommenders.factors import ALS
 
     warnings.filterwarnings("ignore", message="OpenBLAS is configured")
     with threadpool_limits(1, "blas"):
         if len(sys.argv) > 1:
             return print(peak_of_fit(sys.argv[1]))
         train = load()
-        X, users = train.matrix().copy(), np.arange(train.n_users)
+        X, users = train.likes().copy(), np.arange(train.n_users)
         print(f"{describe_machine()}\n{train.n_users} users x {train.n_items:,} items, {X.nnz:,} likes")
         for alpha in (5, 1):
             _, peer = bench_als(train, X, alpha)

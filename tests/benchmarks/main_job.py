@@ -33,7 +33,7 @@ def main():
         job = [LLMREC, "recommend", "--output", f"{folder}/lists.parquet", "--plot", f"{folder}/figure.png", "--set", f"encoder.cache_dir={folder}/cache"]
         empty = show("llmrec recommend, cache empty", 60, [measure(*job)])
         full = show("llmrec recommend, cache full", 20, [measure(*job) for _ in range(3)])
-    imports = show("import llmrec.pipeline", "", [measure(sys.executable, "-c", "import llmrec.pipeline") for _ in range(3)])
+    imports = show("import llmrec.work.pipeline", "", [measure(sys.executable, "-c", "import llmrec.work.pipeline") for _ in range(3)])
     show("import llmrec", .3, [measure(sys.executable, "-c", "import llmrec") for _ in range(5)])
     show("python alone", "", [measure(sys.executable, "-c", "pass") for _ in range(5)])
     print(f"  a full cache saves {empty / full:.1f} times; imports are {imports / full:.0%} of that run (best of several runs)")

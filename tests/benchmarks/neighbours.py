@@ -19,8 +19,8 @@ SETTINGS = ["UserKNN", "ItemKNN", "EASE, dual", "EASE, primal", "SLIM", "implici
 
 def load():
     """What the models are fitted on: 659 users, 9,066 films, 41,487 likes."""
-    from llmrec.data import load_movielens
-    from llmrec.splitting import temporal
+    from llmrec.data.dataset import load_movielens
+    from llmrec.evaluation.splitting import temporal
 
     return temporal(load_movielens()).fit
 
@@ -29,10 +29,10 @@ def fits(data):
     """Name -> a function that fits once and gives the model."""
     from implicit.nearest_neighbours import CosineRecommender
 
-    from llmrec.neighbours import EASE, SLIM, ItemKNN, UserKNN, ease_weights
+    from llmrec.recommenders.neighbours import EASE, SLIM, ItemKNN, UserKNN, ease_weights
 
     warnings.filterwarnings("ignore", "Method expects CSR input", module="implicit")  # it says so of its own scaled matrix
-    X = data.matrix().copy()
+    X = data.likes().copy()
     liked = X[:, np.unique(X.indices)]
 
     def implicit():
@@ -71,7 +71,7 @@ def resident(field):
 
 def peak_of_fit(name):
     """MiB that a fit adds at most to what this process holds; run it in a fresh process."""
-    from llmrec.data import make_dataset
+    from llmrec.data.dataset import make_dataset
 
     data = load()
     fits(make_dataset(data.interactions[data.interactions.user_id.isin(data.users[:10])]))[name]()
@@ -84,7 +84,7 @@ def peak_of_fit(name):
 
 def main():
     data = load()
-    X, users, work = data.matrix().copy(), data.users.to_numpy(), fits(data)
+    X, users, work = data.likes().copy(), data.users.to_numpy(), fits(data)
     ours, theirs = work["ItemKNN"](), work["implicit"]()
     print(describe_machine())
     print(f"{X.shape[0]} users, {X.shape[1]:,} items, {X.nnz:,} likes")

@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from llmrec.data import load_movielens
-from llmrec.encoding import TextEncoder
-from llmrec.evaluation import compare, evaluate
-from llmrec.hybrids import Hybrid, unexplained
-from llmrec.splitting import leave_one_out, temporal
+from llmrec.data.dataset import load_movielens
+from llmrec.language.encoding import TextEncoder
+from llmrec.evaluation.splitting import leave_one_out, temporal
+from llmrec.evaluation.protocol import compare, evaluate
+from llmrec.tastes.hybrids import Hybrid, unexplained
 
 
 class RidgePrior(Hybrid):

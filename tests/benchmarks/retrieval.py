@@ -12,8 +12,8 @@ import faiss
 import numpy as np
 import torch
 
-from llmrec.approximation import recall_at_k, resample_vectors
-from llmrec.similarity import ItemIndex, nearest, unit_rows
+from llmrec.language.similarity import ItemIndex, nearest, unit_rows
+from llmrec.language.approximation import recall_at_k, resample_vectors
 from tests.benchmarks import describe_machine
 
 N_USERS, N_ITEMS, D, K, ROUNDS = 671, 9_066, 384, 20, 9
@@ -21,8 +21,8 @@ N_INDEXED, N_QUERIES, WIDTH = 100_000, 1_000, 128
 POINTS = {"Flat": [""], "IVF1024,Flat": [f"nprobe={n}" for n in (1, 4, 16, 64)], "HNSW32": [f"efSearch={n}" for n in (16, 64, 256)], "IVF1024,PQ16": ["nprobe=16"]}
 MILLION = f"""
 import sys, time, numpy as np
-from llmrec.evaluation import peak_memory
-from llmrec.similarity import ItemIndex
+from llmrec.language.similarity import ItemIndex
+from llmrec.evaluation.protocol import peak_memory
 V, factory = np.random.default_rng(0).standard_normal((1_000_000, {WIDTH}), dtype="float32"), sys.argv[1]
 started = time.perf_counter()
 index = ItemIndex(factory).add(V)

@@ -24,11 +24,11 @@ def measure(loss):
     """Best held-out nDCG@10, the epoch, seconds and seconds of processor time that come within 2% of it, seconds in all, and MiB that the fit adds at most."""
     import torch
 
-    import llmrec.two_tower as module
-    from llmrec.data import load_movielens
-    from llmrec.encoding import TextEncoder
-    from llmrec.preprocessing import clean_items
-    from llmrec.splitting import temporal
+    import llmrec.ranking.two_tower as module
+    from llmrec.data.dataset import load_movielens
+    from llmrec.data.text import clean_items
+    from llmrec.language.encoding import TextEncoder
+    from llmrec.evaluation.splitting import temporal
 
     torch.set_num_threads(2)
     train, encoder, held_ndcg, ends = temporal(clean_items(load_movielens())).train, TextEncoder(dtype="float32"), module.held_ndcg, []

@@ -7,17 +7,18 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from llmrec.data import load_movielens, make_dataset, write_whole
-from llmrec.evaluation import peak_memory
-from llmrec.hybrids import Hybrid
-from llmrec.judging import plot_judgements
-from llmrec.leaderboard import BASELINES, in_own_process, make_board
-from llmrec.probing import RidgeRecommender
-from llmrec.profiles import ProfileRecommender
-from llmrec.sequence import SASRec
-from llmrec.splitting import PROTOCOLS
-from llmrec.two_stage import MappedFactors
-from llmrec.two_tower import TwoTower
+from llmrec.data.dataset import load_movielens, make_dataset
+from llmrec.data.files import write_whole
+from llmrec.evaluation.splitting import PROTOCOLS
+from llmrec.evaluation.protocol import peak_memory
+from llmrec.evaluation.judging import plot_judgements
+from llmrec.recommenders.leaderboard import BASELINES, in_own_process, make_board
+from llmrec.tastes.profiles import ProfileRecommender
+from llmrec.tastes.probing import RidgeRecommender
+from llmrec.tastes.hybrids import Hybrid
+from llmrec.ranking.two_tower import TwoTower
+from llmrec.ranking.retrieval import MappedFactors
+from llmrec.ranking.sequence import SASRec
 from tests.tools.notebooks import ROOT
 
 FOLDER = ROOT / "data/leaderboard"
@@ -40,7 +41,7 @@ TIMES = (1, 2, 4, 8)
 
 def grown(data, times, rng=0):
     """The likes of `data` with `times` as many people: a further person has the number of likes of a real one, half of them theirs and half drawn by popularity."""
-    X, rng = data.matrix(), np.random.default_rng(rng)
+    X, rng = data.likes(), np.random.default_rng(rng)
     popular = np.diff(X.tocsc().indptr) / X.nnz
     users, items = [np.repeat(np.arange(data.n_users), np.diff(X.indptr))], [X.indices]
     for u in range(data.n_users, times * data.n_users):
@@ -58,7 +59,7 @@ def cost(model, data):
     clone(model).fit(make_dataset(little.interactions, data.items))
     before, started = peak_memory(), time.perf_counter()
     clone(model).fit(data)
-    return {"likes": data.matrix().nnz, "fit_s": time.perf_counter() - started, "memory_mib": peak_memory() - before}
+    return {"likes": data.likes().nnz, "fit_s": time.perf_counter() - started, "memory_mib": peak_memory() - before}
 
 
 def growth(board):

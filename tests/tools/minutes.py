@@ -7,9 +7,10 @@ from nbdev.clean import nbdev_clean
 from tests.tools import readme
 from tests.tools.notebooks import NBS, course_notebooks, read
 
-LESSONS = [path for path in [NBS / "_template.ipynb", *course_notebooks()] if path.parent == NBS and path != readme.INDEX]
+INDEXES = [path for path in course_notebooks() if path.name == "00_index.ipynb"] + [readme.INDEX]
+LESSONS = [NBS / "_template.ipynb", *(path for path in course_notebooks() if path not in INDEXES and "exercises" not in path.parts)]
 TABLE = re.compile(r"(\| read[^\n]*\n\|[-|: ]+\|\n\| *)([^|\n]+?) *\| *([^|\n]+?) *\|")  # what the first two columns say
-LINE = re.compile(r"(\| \[[^]]+\]\((\w+\.ipynb)\) \|[^|\n]*\|)[^|\n]*\|[^|\n]*\|")
+LINE = re.compile(r"(\| \[[^]]+\]\(([\w/]+\.ipynb)\)[^|\n]*\|[^|\n]*\|)[^|\n]*\|[^|\n]*\|")
 
 
 def minutes(path):
@@ -25,10 +26,15 @@ def in_lesson(path):
     return TABLE.sub(lambda m: f"{m[1]}{minutes(path)} min | {m[3]} |", read(path).cells[1].source)
 
 
-def in_index(source):
-    """A cell of the index, each lesson's read and run as its own table has them."""
+def is_workshop(path):
+    """Whether the lesson's table says that it is of the workshop."""
+    return "| workshop" in read(path).cells[1].source
+
+
+def in_index(source, folder=NBS):
+    """A cell of an index in `folder`, each lesson's read and run as its own table has them."""
     def row(match):
-        _, minutes, run = TABLE.search(read(NBS / match[2]).cells[1].source).groups()
+        _, minutes, run = TABLE.search(read(folder / match[2]).cells[1].source).groups()
         return f"{match[1]} {minutes} | {re.split('[,;(]', run)[0].strip()} |"
     return LINE.sub(row, source)
 
@@ -43,11 +49,12 @@ def save(path, sources):
 
 
 def main():
-    """Lessons first, the index from them, README.md from the index."""
+    """Lessons first, the indexes from them, README.md from the index of the course."""
     for path in LESSONS:
         save(path, {1: in_lesson(path)})
-    save(readme.INDEX, {number: in_index(cell.source) for number, cell in enumerate(read(readme.INDEX).cells)
-                        if cell.cell_type == "markdown"})
+    for path in INDEXES:
+        cells = enumerate(read(path).cells)
+        save(path, {number: in_index(cell.source, path.parent) for number, cell in cells if cell.cell_type == "markdown"})
     readme.main()
 
 
