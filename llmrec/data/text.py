@@ -8,6 +8,7 @@ __all__ = ['TAGS', 'TAG', 'ENTITY', 'UNPRINTABLE', 'NO_WIDTH', 'POSSESSIVE', 'TE
 
 # %% ../../nbs/01_data/02_text.ipynb #eaf73de7
 import html, html.entities, re, string, unicodedata
+from dataclasses import replace
 
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
@@ -79,7 +80,7 @@ def clean_items(
     columns = data.items.columns.intersection(["title", "genres", "description"])
     clean = {c: data.items[c].map(clean_text) for c in columns}
     notes = [f"{n:,} items with an unclean {c}: cleaned" for c in columns if (n := int((clean[c] != data.items[c]).sum()))]
-    return Dataset(data.interactions, data.items.assign(**clean), data.users, (*data.notes, *notes))
+    return replace(data, items=data.items.assign(**clean), notes=(*data.notes, *notes))
 
 # %% ../../nbs/01_data/02_text.ipynb #acab08a8
 POSSESSIVE = re.compile(r"['’]s\b")
