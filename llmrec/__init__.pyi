@@ -24,11 +24,13 @@ from .data.dataset import check_interactions as check_interactions
 from .data.dataset import check_items as check_items
 from .data.dataset import check_like_from as check_like_from
 from .data.dataset import check_number as check_number
+from .data.dataset import code_rows as code_rows
 from .data.dataset import find_codes as find_codes
 from .data.dataset import find_items as find_items
 from .data.dataset import find_users as find_users
 from .data.dataset import flatten_cells as flatten_cells
 from .data.dataset import fold_pairs as fold_pairs
+from .data.dataset import index_items as index_items
 from .data.dataset import join_genres as join_genres
 from .data.dataset import latest_rows as latest_rows
 from .data.dataset import like_frame as like_frame

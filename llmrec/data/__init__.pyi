@@ -24,11 +24,13 @@ from .dataset import check_interactions as check_interactions
 from .dataset import check_items as check_items
 from .dataset import check_like_from as check_like_from
 from .dataset import check_number as check_number
+from .dataset import code_rows as code_rows
 from .dataset import find_codes as find_codes
 from .dataset import find_items as find_items
 from .dataset import find_users as find_users
 from .dataset import flatten_cells as flatten_cells
 from .dataset import fold_pairs as fold_pairs
+from .dataset import index_items as index_items
 from .dataset import join_genres as join_genres
 from .dataset import latest_rows as latest_rows
 from .dataset import like_frame as like_frame

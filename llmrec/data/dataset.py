@@ -7,10 +7,10 @@ __all__ = ['MOVIELENS_SHA256', 'LATEST', 'ITEM_COLUMNS', 'EVENT_COLUMNS', 'OTHER
            'movielens_path', 'read_movielens', 'refuse', 'check_number', 'spellings', 'check_ids', 'note_trimmed',
            'check_events', 'row_weights', 'usual_like_from', 'check_like_from', 'find_codes', 'fold_pairs', 'once',
            'pair_numbers', 'latest_rows', 'liked_rows', 'to_matrix', 'like_matrix', 'weight_matrix', 'rating_matrix',
-           'rated_matrix', 'like_frame', 'take_rows', 'find_users', 'find_items', 'Dataset', 'join_genres',
-           'flatten_cells', 'check_interactions', 'as_text', 'check_items', 'note_unused', 'note_likes', 'part_items',
-           'make_dataset', 'parse_numbers', 'parse_columns', 'load_interactions', 'read_numbers', 'read_ratings',
-           'split_year', 'read_films', 'load_movielens', 'load_tags']
+           'rated_matrix', 'like_frame', 'take_rows', 'index_items', 'code_rows', 'find_users', 'find_items', 'Dataset',
+           'join_genres', 'flatten_cells', 'check_interactions', 'as_text', 'check_items', 'note_unused', 'note_likes',
+           'part_items', 'make_dataset', 'parse_numbers', 'parse_columns', 'load_interactions', 'read_numbers',
+           'read_ratings', 'split_year', 'read_films', 'load_movielens', 'load_tags']
 
 # %% ../../nbs/01_data/01_dataset.ipynb #4ef2ca05
 import csv, difflib, hashlib, io, lzma, math, pickle, warnings
@@ -191,6 +191,7 @@ def check_ids(
     ids = whole if whole is not None and whole.dtype == "int64" else text.astype("str")
     return ids.iloc[rows].set_axis(values.index)
 
+# %% ../../nbs/01_data/01_dataset.ipynb #e8a56d6b
 def note_trimmed(
     values:pd.Series,  # a column of ids as it came
     column:str,        # its name, for the note
@@ -268,6 +269,7 @@ def row_weights(
            f'give it one, or 0 if it says nothing: events={{..., "{unknown}": 0.5}}; in a configuration data.events = {{..., "{unknown}" = 0.5}}')
     return weights
 
+# %% ../../nbs/01_data/01_dataset.ipynb #bf08e7cc
 def usual_like_from(
     frame:pd.DataFrame,  # interactions
     events:dict|None,    # event -> weight
@@ -541,6 +543,31 @@ def take_rows(self,
     vars(part).update(like_from=self.like_from, codes=tuple(codes[rows] for codes in self.codes))
     return part
 
+# %% ../../nbs/01_data/01_dataset.ipynb #fead072d
+def index_items(self,
+)->pd.Index:  # position = item code
+    """Item ids.
+
+    Returns
+    -------
+    pd.Index
+        position = item code
+    """
+    return pd.Index(self.items.item_id)
+
+def code_rows(self,
+)->tuple[np.ndarray,np.ndarray]:  # (n_interactions,) int each
+    """The user code and the item code of every interaction; each id is looked up once.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        (n_interactions,) int each
+    """
+    columns = [(self.user_codes, self.interactions.user_id), (self.item_codes, self.interactions.item_id)]
+    found = [(find, *pd.factorize(ids, use_na_sentinel=False)) for find, ids in columns]
+    return tuple(find(ids)[rows] for find, rows, ids in found)
+
 def find_users(self,
     ids,          # array-like of user ids
 )->np.ndarray:    # (len(ids),) int codes
@@ -603,6 +630,7 @@ class Dataset:
     events: dict|None = None      # event -> weight; None: events are not weighed
 
     user_codes, item_codes, take = find_users, find_items, take_rows
+    item_ids, codes = cached_property(index_items), cached_property(code_rows)
     pairs, latest, liked, like_rows = pair_numbers, latest_rows, liked_rows, like_frame
     likes, weights, ratings, rated = like_matrix, weight_matrix, rating_matrix, rated_matrix
 
@@ -625,18 +653,6 @@ class Dataset:
     def by_rating(self):
         "Whether ratings say what a like is; otherwise the sums of weights do."
         return "rating" in self.interactions and not self.events
-
-    @cached_property
-    def item_ids(self):
-        "Item ids; position = item code."
-        return pd.Index(self.items.item_id)
-
-    @cached_property
-    def codes(self):
-        "Two int arrays: the user code and the item code of every interaction."
-        columns = [(self.user_codes, self.interactions.user_id), (self.item_codes, self.interactions.item_id)]
-        found = [(find, *pd.factorize(ids, use_na_sentinel=False)) for find, ids in columns]
-        return tuple(find(ids)[numbers] for find, numbers, ids in found)
 
     def __repr__(self):
         head = f"Dataset: {self.n_users:,} users, {self.n_items:,} items, {len(self.interactions):,} interactions"
@@ -941,6 +957,7 @@ def parse_columns(
         pa.default_memory_pool().release_unused()
     return frame
 
+# %% ../../nbs/01_data/01_dataset.ipynb #b4a895e5
 def load_interactions(
     path:str|Path,             # .csv or .parquet with columns user_id, item_id, rating?, timestamp?, event?, weight?
     items:str|Path|None=None,  # .csv or .parquet with item_id, title?, genres or category?, year?, description?, …; None: taken from `path`
