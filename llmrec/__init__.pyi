@@ -442,6 +442,7 @@ from .recommenders.neighbours import add_rows as add_rows
 from .recommenders.neighbours import nearest_of_rows as nearest_of_rows
 from .recommenders.neighbours import nearest_rows as nearest_rows
 from .recommenders.neighbours import select as select
+from .recommenders.neighbours import strength_history as strength_history
 from .recommenders.neighbours import weighted_rows as weighted_rows
 from .recommenders.neural import LightGCN as LightGCN
 from .recommenders.neural import NeuMF as NeuMF
@@ -460,6 +461,7 @@ from .recommenders.ratings import cross_validate as cross_validate
 from .recommenders.ratings import learn_factors as learn_factors
 from .recommenders.ratings import predict_ratings as predict_ratings
 from .recommenders.ratings import rating_folds as rating_folds
+from .recommenders.ratings import rating_history as rating_history
 from .recommenders.ratings import ridge_rows as ridge_rows
 from .recommenders.ratings import sgd_epoch as sgd_epoch
 from .recommenders.ratings import similar_factors as similar_factors

@@ -17,6 +17,8 @@ from llmrec.evaluation.splitting import PROTOCOLS
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders import linear
 from llmrec.recommenders.base import load_recommender
+from llmrec.recommenders.bpr import BPR
+from llmrec.recommenders.factors import ALS, PureSVD
 from llmrec.recommenders.neighbours import ItemKNN, UserKNN, nearest_rows, weighted_rows
 from llmrec.recommenders.linear import EASE, SLIM, ease_weights
 
@@ -361,3 +363,33 @@ def test_histories_of_another_make_are_read_or_refused():
         nearest_rows(X, X, n_neighbours=2, shrink=np.inf)
     with pytest.raises(ValueError, match="^reg: got inf"):
         EASE(np.inf).fit(dataset(np.eye(2, dtype=int)))
+
+
+# What is strong counts for more
+
+EVENTS = {"purchase": 1., "favourite": .5, "view": .1}
+
+
+def shop():
+    """Events of 20 users with 15 items, several of a pair among them."""
+    rng = np.random.default_rng(6)
+    events = pd.DataFrame({"user_id": rng.integers(0, 20, 300), "item_id": rng.integers(0, 15, 300), "event": rng.choice(list(EVENTS), 300, p=[.3, .1, .6])})
+    return Dataset(events, pd.DataFrame({"item_id": range(15)}), pd.RangeIndex(20, name="user_id"), events=EVENTS)
+
+
+@pytest.mark.parametrize("model", [UserKNN(3), ItemKNN(3), EASE(2), PureSVD(4), ALS(4)], ids=lambda model: type(model).__name__)
+def test_models_that_take_strength_learn_from_it(model, movielens):
+    data = shop()
+    model = clone(model).fit(data)
+    assert (model.X_ != data.weights()).nnz == 0 and (model.X_ != data.likes()).nnz > 0
+    scores = model.score_items(range(20))
+    assert np.isfinite(scores).all() and np.allclose(scores, model.score_history(data.weights()))
+    binary = clone(model).fit(Dataset(data.interactions.drop_duplicates(["user_id", "item_id"]), data.items, data.users)).score_items(range(20))
+    assert not np.allclose(scores, binary), "which event it was makes a difference"
+    assert type(model).history(model, movielens) is movielens.likes(), "where there are ratings, a like is a like"
+
+
+@pytest.mark.parametrize("model", [SLIM(.1, 1, 3), BPR(4, n_epochs=2)], ids=lambda model: type(model).__name__)
+def test_models_of_binary_likes_take_likes(model):
+    data = shop()
+    assert (clone(model).fit(data).X_ != data.likes()).nnz == 0

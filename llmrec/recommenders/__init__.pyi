@@ -53,6 +53,7 @@ from .neighbours import add_rows as add_rows
 from .neighbours import nearest_of_rows as nearest_of_rows
 from .neighbours import nearest_rows as nearest_rows
 from .neighbours import select as select
+from .neighbours import strength_history as strength_history
 from .neighbours import weighted_rows as weighted_rows
 from .neural import LightGCN as LightGCN
 from .neural import NeuMF as NeuMF
@@ -71,6 +72,7 @@ from .ratings import cross_validate as cross_validate
 from .ratings import learn_factors as learn_factors
 from .ratings import predict_ratings as predict_ratings
 from .ratings import rating_folds as rating_folds
+from .ratings import rating_history as rating_history
 from .ratings import ridge_rows as ridge_rows
 from .ratings import sgd_epoch as sgd_epoch
 from .ratings import similar_factors as similar_factors

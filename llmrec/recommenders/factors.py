@@ -14,6 +14,7 @@ from ..data.checks import check_real, check_whole
 from ..data.dataset import Dataset
 from ..language.similarity import unit_rows
 from .base import Recommender, mask_unliked
+from .neighbours import strength_history
 
 # %% ../../nbs/04_recommenders/05_factors.ipynb #70994f1b
 def liked_cosines(
@@ -150,6 +151,8 @@ class PureSVD(FactorModel):
             (n_items, d) float32, V Σ
         """
         return self.V_ * self.singular_values_
+
+    history = strength_history
 
 # %% ../../nbs/04_recommenders/05_factors.ipynb #bb97418c
 def als_loss(
@@ -330,6 +333,7 @@ def als_step(
 # %% ../../nbs/04_recommenders/05_factors.ipynb #e1a4bda8
 class ALS(FactorModel):
     "Weighted matrix factorisation of likes by alternating least squares. Source: Hu, Koren & Volinsky, ICDM 2008."
+    history = strength_history
 
     def __init__(self,
         d:int=128,        # numbers per user and item
@@ -357,12 +361,11 @@ class ALS(FactorModel):
         check_whole(1, 10_000, d=self.d, n_epochs=self.n_epochs), check_real(1e-6, 10**6, reg=self.reg, alpha=self.alpha)
         super().fit(train)
         liked = np.flatnonzero(np.bincount(self.X_.indices, minlength=train.n_items))
-        rows, columns = self.X_[:, liked], self.X_[:, liked].T.tocsr()
-        of_users, of_items = (np.float32(self.alpha) * H.data for H in (rows, columns))
+        rows = self.X_[:, liked]
+        halves = [(H, np.float32(self.alpha) * H.data) for H in (rows, rows.T.tocsr())]
         V = np.random.default_rng(self.rng).random((len(liked), self.d), "float32") / 100
         for _ in range(self.n_epochs):
-            U = als_step(rows, V, self.reg, self.alpha, of_users)
-            V = als_step(columns, U, self.reg, self.alpha, of_items)
+            for H, weights in halves: V = als_step(H, V, self.reg, self.alpha, weights)
         self.V_ = np.zeros((train.n_items, self.d), "float32"); self.V_[liked] = V
         return self
 

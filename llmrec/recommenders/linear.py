@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from ..data.checks import check_memory, check_positive, check_real, check_whole
 from ..data.dataset import Dataset
 from .base import Recommender, mask_unliked
-from .neighbours import ItemWeights, nearest_rows
+from .neighbours import ItemWeights, nearest_rows, strength_history
 
 # %% ../../nbs/04_recommenders/04_linear.ipynb #c43523c0
 def ridge_weights(
@@ -214,6 +214,8 @@ class EASE(Recommender):
         S = self.score_history(csr_matrix((np.ones(len(codes), "float32"), (np.arange(len(codes)), codes)), shape=(len(codes), self.X_.shape[1])))
         S[np.arange(len(codes)), codes] = 0
         return np.where(S == 0, np.float32(-np.inf), S)
+
+    history = strength_history
 
 # %% ../../nbs/04_recommenders/04_linear.ipynb #5b87b7e4
 @numba.njit(nogil=True)
