@@ -135,7 +135,7 @@ def test_k_core_is_the_largest_set_in_which_all_have_enough(rows, k_user, k_item
     core = k_core(data, k_user, k_item)
     assert set(zip(core.interactions.user_id, core.interactions.item_id)) == pairs
     assert set(core.users) == {u for u, _ in pairs} and set(core.items.item_id) == {i for _, i in pairs}
-    assert core.matrix(None).shape == (core.n_users, core.n_items)
+    assert core.ratings().shape == (core.n_users, core.n_items)
     lost = len(before) - len(pairs)
     assert core.notes == data.notes if not lost else f"{lost} interactions, {data.n_users - core.n_users} users" in core.notes[-1]
     assert k_core(core, k_user, k_item).notes == core.notes
