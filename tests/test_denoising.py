@@ -4,13 +4,18 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from llmrec.data.dataset import make_dataset
+from llmrec.data import dataset
 from llmrec.data.denoising import (drop_bursts, drop_flat_raters, fill_missing, interpolate_in_time,
     k_core, mark_impossible)
 
 TABLE = pd.DataFrame({"user_id": [1, 1, 1, 2, 2, 3], "item_id": [1, 2, 3, 1, 2, 1], "rating": [5, None, 1, 2, None, None],
                       "timestamp": [0, 10, 40, 5, 9, 7]})
 rows = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 40), st.integers(1, 2)), min_size=1, max_size=40)
+
+
+def make_dataset(frame, items=None):
+    """A data set whose likes are ratings of at least 4, whatever ratings there are."""
+    return dataset.make_dataset(frame, items, 4 if "rating" in frame else None)
 
 
 def to_dataset(rows):
