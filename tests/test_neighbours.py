@@ -393,3 +393,14 @@ def test_models_that_take_strength_learn_from_it(model, movielens):
 def test_models_of_binary_likes_take_likes(model):
     data = shop()
     assert (clone(model).fit(data).X_ != data.likes()).nnz == 0
+
+
+def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
+    from llmrec.data import checks
+    X = sparse(np.ones((40, 30)))
+    monkeypatch.setattr(checks, "memory_size", lambda: 16 * 40 * 10)
+    assert nearest_rows(X, X, n_neighbours=10).nnz == 400
+    with pytest.raises(ValueError, match="n_neighbours = 11, rows = 40: this needs about .* keep fewer neighbours"):
+        nearest_rows(X, X, n_neighbours=11)
+    with pytest.raises(ValueError, match="rows = 1,000, n_items = 30: .* score fewer users at a time"):
+        weighted_rows(sparse(np.ones((1000, 2))), sparse(np.ones((2, 30))))
