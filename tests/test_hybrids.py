@@ -161,7 +161,7 @@ def test_an_unknown_year_and_no_likes():
 
 @EITHER_FORM
 def test_the_promises_of_a_recommender(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.tastes.probing.TextEncoder", Letters)  # parameters that can be saved
+    monkeypatch.setattr("llmrec.language.encoding.TextEncoder", Letters)  # parameters that can be saved
     fitted = clone(MODEL).set_params(encoder=None).fit(data)
     fitted.save(tmp_path / "model.npz")
     assert np.array_equal(load_recommender(tmp_path / "model.npz").score_items(range(8)), fitted.score_items(range(8)))
