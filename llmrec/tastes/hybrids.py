@@ -9,12 +9,12 @@ __all__ = ['nearest_prior', 'rated_rows', 'age_weights', 'unexplained', 'learn_r
 # %% ../../nbs/05_tastes/03_hybrids.ipynb #879e9a37
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix, vstack
-from sklearn.utils.validation import check_is_fitted
 
 from ..data.dataset import Dataset
 from ..data.text import TEMPLATE
 from ..data.checks import check_memory, check_whole, check_real, check_positive, unchanged_on_error
 from ..language.similarity import top_k
+from ..recommenders.base import check_candidates
 from ..recommenders.neighbours import ease_dual
 from .profiles import weigh_history
 from .probing import RidgeRecommender
@@ -256,7 +256,7 @@ def score_columns(
     """
     cold = ~model.liked_[items]
     if model.prior and cold.any(): return model.score_history(H)[:, items]
-    B0 = model.B0_[:, items]
+    B0 = model.B0_[:, items].tocsc()
     near = np.union1d(items, B0.indices)
     left, own = unexplained(model, H, near), np.searchsorted(near, items)
     S = H[:, items].toarray() - left[:, own] * (1 + model.echo_[items]) + left @ B0[near]
@@ -287,8 +287,8 @@ def score_hybrid_candidates(
     np.ndarray
         (m, c) float32, -inf for nothing
     """
-    check_is_fitted(model)
-    H, codes, S = model.X_[model.train_.user_codes(user_ids)], np.asarray(codes), np.full(np.shape(codes), -np.inf, "float32")
+    codes = check_candidates(model, user_ids, codes)
+    H, S = model.X_[model.train_.user_codes(user_ids)], np.full(codes.shape, -np.inf, "float32")
     for part in (slice(start, start + block) for start in range(0, len(codes), block)):
         items, place = np.unique(codes[part], return_inverse=True)
         S[part] = np.take_along_axis(score_columns(model, H[part], np.maximum(items, 0)), place.reshape(codes[part].shape), axis=1)

@@ -9,14 +9,13 @@ __all__ = ['ridge_map', 'year_steps', 'scale_block', 'item_features', 'feature_s
 # %% ../../nbs/05_tastes/02_probing.ipynb #f608285c
 import numpy as np, pandas as pd
 from scipy.sparse import csr_matrix
-from sklearn.utils.validation import check_is_fitted
 
 from ..data.dataset import Dataset
 from ..data.text import TEMPLATE
 from ..data.checks import check_real, check_positive, unchanged_on_error
 from ..data.features import genre_tags
 from ..language.encoding import ReadsTexts
-from ..recommenders.base import Recommender
+from ..recommenders.base import Recommender, check_candidates
 
 # %% ../../nbs/05_tastes/02_probing.ipynb #b7f41f6c
 def ridge_map(
@@ -174,9 +173,9 @@ def score_ridge_candidates(
     np.ndarray
         (m, c) float32, -inf for nothing
     """
-    check_is_fitted(model)
-    H = model.X_[model.train_.user_codes(user_ids)]
-    S = np.array([u @ model.P_[:, own] for u, own in zip(model.tastes(H), codes)], "float32").reshape(np.shape(codes))
+    codes = check_candidates(model, user_ids, codes)
+    H, S = model.X_[model.train_.user_codes(user_ids)], np.empty(codes.shape, "float32")
+    for row, u in enumerate(model.tastes(H)): S[row] = u @ model.P_[:, codes[row]]
     S[(codes < 0) | ~model.known_[codes]], S[abs(H) @ model.known_ == 0] = -np.inf, -np.inf
     return S
 

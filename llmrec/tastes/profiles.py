@@ -20,7 +20,7 @@ from ..data.text import TEMPLATE, item_text
 from ..data.checks import check_whole, check_real, check_positive, choose, unchanged_on_error
 from ..language.encoding import ReadsTexts, check_reader, check_texts, check_vectors
 from ..language.similarity import top_k, SIMILARITIES, ItemIndex, cosine
-from ..recommenders.base import Recommender, lists_to_frame
+from ..recommenders.base import Recommender, check_candidates, lists_to_frame
 
 # %% ../../nbs/05_tastes/01_profiles.ipynb #604a5888
 def mean_profile(
@@ -426,8 +426,8 @@ def score_profile_candidates(
     np.ndarray
         (m, c) float32, -inf for nothing
     """
-    check_is_fitted(model)
-    H, codes = model.readable(model.X_[model.train_.user_codes(user_ids)]), np.asarray(codes)
+    codes = check_candidates(model, user_ids, codes)
+    H = model.readable(model.X_[model.train_.user_codes(user_ids)])
     if model.method == "attention": S = attention_pairs(H, model.V_, codes, model.temperature, model.similarity)
     else: S = pair_scores(*model.profile_vectors(H), model.V_, codes, model.similarity)
     S[~model.known_[codes]] = -np.inf
