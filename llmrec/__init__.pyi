@@ -436,6 +436,10 @@ from .recommenders.ratings import item_similarity as item_similarity
 from .recommenders.ratings import rating_folds as rating_folds
 from .recommenders.ratings import ridge_rows as ridge_rows
 from .recommenders.ratings import sgd_epoch as sgd_epoch
+from .tastes.histories import attention_scores as attention_scores
+from .tastes.histories import later_likes as later_likes
+from .tastes.histories import mean_profile as mean_profile
+from .tastes.histories import weigh_history as weigh_history
 from .tastes.hybrids import Hybrid as Hybrid
 from .tastes.hybrids import age_weights as age_weights
 from .tastes.hybrids import check_hybrid as check_hybrid
@@ -465,14 +469,11 @@ from .tastes.profiles import ItemSpace as ItemSpace
 from .tastes.profiles import PROFILES as PROFILES
 from .tastes.profiles import ProfileRecommender as ProfileRecommender
 from .tastes.profiles import attention_pairs as attention_pairs
-from .tastes.profiles import attention_scores as attention_scores
 from .tastes.profiles import best_found as best_found
 from .tastes.profiles import check_method as check_method
 from .tastes.profiles import check_profile as check_profile
 from .tastes.profiles import fit_profiles as fit_profiles
 from .tastes.profiles import index_candidates as index_candidates
-from .tastes.profiles import later_likes as later_likes
-from .tastes.profiles import mean_profile as mean_profile
 from .tastes.profiles import pair_scores as pair_scores
 from .tastes.profiles import profile_text as profile_text
 from .tastes.profiles import profile_vectors as profile_vectors
@@ -483,7 +484,6 @@ from .tastes.profiles import score_profile_candidates as score_profile_candidate
 from .tastes.profiles import score_profiles as score_profiles
 from .tastes.profiles import score_vectors as score_vectors
 from .tastes.profiles import score_wishes as score_wishes
-from .tastes.profiles import weigh_history as weigh_history
 from .work.cli import PICTURES as PICTURES
 from .work.cli import Parser as Parser
 from .work.cli import check_material as check_material

@@ -10,8 +10,10 @@ from llmrec.language.encoding import TextEncoder
 from llmrec.language.similarity import SIMILARITIES, unit_rows
 from llmrec.recommenders.base import load_recommender
 from llmrec.tastes.interests import InterestRecommender, group_directions, interest_profiles
-from llmrec.tastes.profiles import ProfileRecommender, mean_profile, weigh_history
-from tests.test_profiles import N_ITEMS, N_USERS, Letters, films, histories
+from llmrec.tastes.histories import mean_profile, weigh_history
+from llmrec.tastes.profiles import ProfileRecommender
+from tests.test_histories import histories
+from tests.test_profiles import N_USERS, Letters, films
 
 
 # Interests

@@ -1,4 +1,8 @@
 # Made by tests/tools/export.py: what this package offers, imported when it is first asked for.
+from .histories import attention_scores as attention_scores
+from .histories import later_likes as later_likes
+from .histories import mean_profile as mean_profile
+from .histories import weigh_history as weigh_history
 from .hybrids import Hybrid as Hybrid
 from .hybrids import age_weights as age_weights
 from .hybrids import check_hybrid as check_hybrid
@@ -28,14 +32,11 @@ from .profiles import ItemSpace as ItemSpace
 from .profiles import PROFILES as PROFILES
 from .profiles import ProfileRecommender as ProfileRecommender
 from .profiles import attention_pairs as attention_pairs
-from .profiles import attention_scores as attention_scores
 from .profiles import best_found as best_found
 from .profiles import check_method as check_method
 from .profiles import check_profile as check_profile
 from .profiles import fit_profiles as fit_profiles
 from .profiles import index_candidates as index_candidates
-from .profiles import later_likes as later_likes
-from .profiles import mean_profile as mean_profile
 from .profiles import pair_scores as pair_scores
 from .profiles import profile_text as profile_text
 from .profiles import profile_vectors as profile_vectors
@@ -46,4 +47,3 @@ from .profiles import score_profile_candidates as score_profile_candidates
 from .profiles import score_profiles as score_profiles
 from .profiles import score_vectors as score_vectors
 from .profiles import score_wishes as score_wishes
-from .profiles import weigh_history as weigh_history
