@@ -201,7 +201,8 @@ def index_candidates(
         (n_owners, c) int item codes, each once and in growing order; -1 behind them
     """
     codes = index.search(U, n_candidates)[1]
-    row, code = np.divmod(np.unique((owner[:, None] * len(index) + codes)[codes >= 0]), len(index))
+    key = np.sort((owner[:, None] * len(index) + codes)[codes >= 0])
+    row, code = np.divmod(key[np.diff(key, prepend=-1) > 0], len(index))
     place = np.arange(len(row)) - np.searchsorted(row, row)
     found = np.full((n_owners, place.max(initial=0) + 1), -1)
     found[row, place] = code
