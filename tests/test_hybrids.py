@@ -194,7 +194,7 @@ def test_a_wrong_half_life_is_named_without_timestamps():
 
 def test_no_like_is_said():
     with pytest.raises(ValueError, match="holds no like"):
-        clone(MODEL).fit(dataset([[1, 2], [3, 0]]))
+        clone(MODEL).fit((data := dataset([[5, 2], [3, 0]])).take((data.interactions.rating < 4).to_numpy()))
 
 
 def test_the_template_is_read():

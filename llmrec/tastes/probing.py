@@ -202,7 +202,7 @@ def fit_ridge(
     for name in ("genres", "year", "shared"): check_real(**{name: getattr(model, name)})
     with unchanged_on_error(model):
         likes = Recommender.fit(model, train).train_.likes()
-        if not likes.nnz: raise ValueError("train: holds no like to learn from; likes are ratings of at least 4")
+        if not likes.nnz: raise ValueError("train: holds no like to learn from; give data with likes, or a lower like_from")
         warm = likes.getnnz(axis=0) > 0
         F = item_features(train.items, model.read_items(train.items), warm, model.genres, model.year)
         model.F_, model.P_, model.known_ = F.astype("float32"), ridge_map(F, warm, model.reg).astype("float32"), F.any(axis=1)
