@@ -25,7 +25,7 @@ from ..language.encoding import TextEncoder
 from ..language.similarity import top_k
 from ..evaluation.metrics import ndcg_at_k
 from ..recommenders.base import Recommender
-from ..tastes.interests import mean_profile
+from ..tastes.histories import mean_profile
 
 # %% ../../nbs/06_ranking/02_two_tower.ipynb #75c19b5b
 def standardise(
