@@ -17,7 +17,8 @@ from llmrec.data import text as preprocessing
 from llmrec.data.dataset import make_dataset
 from llmrec.data.text import item_text
 from llmrec.language.encoding import TextEncoder
-from llmrec.language.similarity import SIMILARITIES, ItemIndex, cosine
+from llmrec.language.indexes import ItemIndex
+from llmrec.language.similarity import SIMILARITIES, cosine
 from llmrec.evaluation.splitting import temporal
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import load_recommender

@@ -18,7 +18,8 @@ from ..data.dataset import Dataset
 from ..data.text import TEMPLATE, item_text
 from ..data.checks import check_whole, check_real, check_positive, choose, unchanged_on_error
 from ..language.encoding import TextEncoder, check_reader, check_texts, check_vectors
-from ..language.similarity import top_k, SIMILARITIES, ItemIndex, cosine
+from ..language.similarity import SIMILARITIES, cosine, top_k
+from ..language.indexes import ItemIndex
 from ..recommenders.base import Recommender, lists_to_frame
 from .interests import attention_scores, interest_profiles, mean_profile
 
