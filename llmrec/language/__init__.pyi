@@ -1,4 +1,5 @@
 # Made by tests/tools/export.py: what this package offers, imported when it is first asked for.
+from .attention import attend as attend
 from .encoding import DAMAGED as DAMAGED
 from .encoding import POOLINGS as POOLINGS
 from .encoding import ReadsTexts as ReadsTexts
