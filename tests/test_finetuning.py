@@ -268,9 +268,9 @@ def test_a_killed_save_leaves_nothing(tiny, tmp_path):
 def test_pairs_need_a_training_part_and_texts(movielens):
     with pytest.raises(TypeError, match="train: got Split; give a Dataset"):
         like_pairs(temporal(movielens), ["a"] * movielens.n_items)
-    with pytest.raises(TypeError, match="texts must be a list of str, got DataFrame"):
+    with pytest.raises(TypeError, match="texts: got DataFrame; give a list of str"):
         like_pairs(likes(ROWS), pd.DataFrame({"text": ["ten", "twenty", "thirty", "forty"]}))
-    with pytest.raises(TypeError, match=r"texts\[1\] is None, which is no str"):
+    with pytest.raises(TypeError, match=r"texts\[1\]: got None; give a str"):
         like_pairs(likes(ROWS), ["ten", None, "thirty", "forty"])
 
 
@@ -284,7 +284,7 @@ def test_pairs_need_a_text_for_each_item_and_a_sensible_count():
 @pytest.mark.parametrize("wrong, message", [
     (dict(lr=0), "lr: got 0; give a number above 0"), (dict(temperature=-1), "temperature: got -1"), (dict(n_epochs=0), "n_epochs must be"),
     (dict(batch_size=1), "batch_size must be a whole number from 2"), (dict(max_length=1000), "max_length must be"), (dict(lora=0), "lora must be"),
-    (dict(dtype="int8"), "dtype must be"), (dict(device="tpu"), "device must be"), (dict(lr=1e30), "lr: the loss is no number any more"),
+    (dict(dtype="int8"), "dtype: got 'int8'"), (dict(device="tpu"), "device: got 'tpu'"), (dict(lr=1e30), "lr: the loss is no number any more"),
 ], ids=str)
 def test_wrong_settings(wrong, message, tiny, learn, held, tmp_path):
     with pytest.raises(ValueError, match=message):

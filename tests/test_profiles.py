@@ -17,7 +17,8 @@ from llmrec.data import text as preprocessing
 from llmrec.data.dataset import make_dataset
 from llmrec.data.text import item_text
 from llmrec.language.encoding import TextEncoder
-from llmrec.language.similarity import SIMILARITIES, ItemIndex, cosine
+from llmrec.language.indexes import ItemIndex
+from llmrec.language.similarity import SIMILARITIES, cosine
 from llmrec.evaluation.splitting import temporal
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import load_recommender
@@ -241,7 +242,7 @@ def test_a_taste_in_words(model):
     assert list(table) == ["text", "item_id", "rank", "score"] and table.text.tolist() == ["aaa"] * 3 + ["zebra"] * 3 and table.attrs["short_lists"] == 1
     assert table.item_id.tolist() == [j for row in (0, 2) for j in np.argsort(-S[row], kind="stable")[:3]]
     assert model.recommend_text("zebra", k=3).item_id.tolist() == table.item_id.tolist()[3:]
-    for wrong, message in [([3], r"texts\[0\] is 3"), (None, "texts must be a list")]:
+    for wrong, message in [([3], r"texts\[0\]: got 3"), (None, "texts: got NoneType")]:
         with pytest.raises(TypeError, match=message):
             model.score_text(wrong)
     with pytest.raises(ValueError, match="k: got 0"):

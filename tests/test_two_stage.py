@@ -9,7 +9,8 @@ from sklearn.linear_model import Ridge
 
 from llmrec.data.dataset import Dataset
 from llmrec.language.encoding import Stateless
-from llmrec.language.similarity import top_k, ItemIndex
+from llmrec.language.indexes import ItemIndex
+from llmrec.language.similarity import top_k
 from llmrec.evaluation.splitting import item_cold, temporal
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import Popularity, Random, build_estimator, describe_estimator, load_recommender

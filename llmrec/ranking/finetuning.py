@@ -23,7 +23,7 @@ from ..data.dataset import Dataset
 from ..data.checks import check_whole, check_positive
 from ..data.files import check_columns, write_whole
 from ..language.models import choose_device, choose_dtype, find_model, load_model, load_tokenizer, quiet
-from ..language.pooling import mean_pool
+from ..language.encoding import mean_pool
 from ..language.encoding import check_texts, tokenize
 from .two_tower import contrast_loss, draw_others
 

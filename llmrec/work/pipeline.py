@@ -30,9 +30,9 @@ from ..data.text import check_template, clean_items, item_text
 from ..data.checks import choose
 from ..data.files import write_whole
 from ..language.models import choose_device
-from ..language.pooling import POOLINGS
-from ..language.encoding import TextEncoder
-from ..language.similarity import SIMILARITIES, check_factory
+from ..language.encoding import POOLINGS, TextEncoder
+from ..language.similarity import SIMILARITIES
+from ..language.indexes import check_factory
 from ..language.geometry import ProjectedEncoder
 from ..evaluation.splitting import PROTOCOLS, Split
 from ..evaluation.protocol import Report, compare, evaluate, stage_parts
