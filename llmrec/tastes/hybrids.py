@@ -15,7 +15,7 @@ from ..data.text import TEMPLATE
 from ..data.checks import check_memory, check_whole, check_real, check_positive, unchanged_on_error
 from ..language.similarity import top_k
 from ..recommenders.base import check_candidates
-from ..recommenders.neighbours import ease_dual
+from ..recommenders.linear import ease_dual, gram_inverse
 from .histories import weigh_history
 from .probing import RidgeRecommender
 
@@ -154,7 +154,7 @@ def learn_rest(
         model.K_, diagonal = ease_dual(W, model.item_reg)
         own, through = model.item_reg * diagonal, -np.einsum("uj,uj->j", model.K_ @ W, (W @ model.B0_).toarray())
     else:
-        model.G_ = model.item_reg * np.linalg.inv((W.T @ W).toarray() + model.item_reg * np.eye(train.n_items))
+        model.G_ = model.item_reg * gram_inverse(W, model.item_reg)
         own, through = model.G_.diagonal(), np.asarray(model.B0_.multiply(model.G_).sum(axis=0)).ravel()
     model.echo_ = (1 - own + through) / own
 

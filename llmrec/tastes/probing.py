@@ -16,6 +16,7 @@ from ..data.checks import check_real, check_positive, unchanged_on_error
 from ..data.features import genre_tags
 from ..language.encoding import ReadsTexts
 from ..recommenders.base import Recommender, check_candidates
+from ..recommenders.linear import ridge_solve
 
 # %% ../../nbs/05_tastes/03_probing.ipynb #b7f41f6c
 def ridge_map(
@@ -41,10 +42,7 @@ def ridge_map(
     np.ndarray
         (d, n_items) float64 P: a history h is scored by (h F) P
     """
-    F = F.astype("float64")
-    Fw = F[warm]
-    if len(Fw) >= F.shape[1]: return np.linalg.solve(Fw.T @ Fw + reg * np.eye(F.shape[1]), F.T)
-    return (F.T - Fw.T @ np.linalg.solve(Fw @ Fw.T + reg * np.eye(len(Fw)), Fw @ F.T)) / reg
+    return ridge_solve(F[warm], F.T, reg)
 
 # %% ../../nbs/05_tastes/03_probing.ipynb #5705827b
 def year_steps(
