@@ -10,9 +10,9 @@ import llmrec.ranking.sequence
 from llmrec.data.dataset import Dataset
 from llmrec.language.encoding import Stateless
 from llmrec.recommenders.base import load_recommender
-from llmrec.ranking.two_tower import hold_out
+from llmrec.ranking.training import hold_out
 from llmrec.ranking.sequence import (ITEMS, SASRec, SASRecNet, attend, cut_windows, like_order,
-    network_bytes, next_loss, next_scores, pad_rows, split_rows)
+    network_bytes, next_loss, next_scores, pad_rows, rows_of_users)
 
 QUICK = dict(d=8, length=6, n_epochs=3, batch_size=8, n_sampled=8, lr=.02, patience=9)
 EVERY_KIND = pytest.mark.parametrize("items", ITEMS)
@@ -140,7 +140,7 @@ def test_likes_are_ordered_by_time_and_ties_are_drawn():
 
 
 def test_rows_of_users_without_likes_are_empty():
-    assert [row.tolist() for row in split_rows(np.array([1, 1, 3]), np.array([5, 6, 7]), 5)] == [[], [5, 6], [], [7], []]
+    assert [row.tolist() for row in rows_of_users(np.array([1, 1, 3]), np.array([5, 6, 7]), 5)] == [[], [5, 6], [], [7], []]
 
 
 def test_what_is_held_out_is_the_end_of_the_row():
@@ -149,7 +149,7 @@ def test_what_is_held_out_is_the_end_of_the_row():
     data.interactions["timestamp"] = rng.integers(0, 4, len(data.interactions))  # mostly ties
     users, items = like_order(data, np.random.default_rng(3))
     _, held = hold_out(data, np.random.default_rng(3))
-    for user, row in enumerate(split_rows(users, items, 5)):
+    for user, row in enumerate(rows_of_users(users, items, 5)):
         assert set(row[-3:]) == set(held[user].indices)
 
 
@@ -200,7 +200,7 @@ def test_same_seed_same_model_and_a_clean_generator():
 
 @EVERY_KIND
 def test_what_is_learned_is_arrays_that_save_and_load(items, tmp_path, monkeypatch):
-    monkeypatch.setattr(llmrec.ranking.sequence, "TextEncoder", Letters)  # parameters that can be saved
+    monkeypatch.setattr("llmrec.language.encoding.TextEncoder", Letters)  # parameters that can be saved
     fitted = model(items=items).set_params(encoder=None).fit(dataset(RING))
     learned = {name: value for name, value in vars(fitted).items() if name.endswith("_") and name not in ("X_", "train_")}
     assert learned.keys() == {"V_", "n_likes_", "weights_", "history_", "sequences_"} and all(type(value) is np.ndarray for value in learned.values())
@@ -250,7 +250,7 @@ def test_nobody_with_three_likes():
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (dict(items="texts"), "items: got 'texts'; accepted are 'both', 'language', 'ids'"), (dict(loss="in-batch"), "loss: got 'in-batch'; accepted are 'full', 'sampled'"),
+    (dict(items="texts"), "items: got 'texts'; give one of 'both', 'language', 'ids'"), (dict(loss="in-batch"), "loss: got 'in-batch'; give one of 'full', 'sampled'"),
     (dict(d=0), "d: got 0"), (dict(n_blocks=0), "n_blocks: got 0"), (dict(length=2.5), "length: got 2.5"), (dict(dropout=1), "dropout: got 1"), (dict(dropout=-.1), "dropout: got -0.1"),
     (dict(batch_size=0), "batch_size: got 0"), (dict(n_sampled=0), "n_sampled: got 0"), (dict(n_epochs="9"), "n_epochs: got '9'"), (dict(patience=0), "patience: got 0"),
     (dict(lr=0), "lr: got 0"), (dict(lr=float("nan")), "lr: got nan"), (dict(weight_decay=-1), "weight_decay: got -1"), (dict(lr=1e38), r"lr: got 1e\+38; give a number from 1e-09 to 1"),
@@ -264,7 +264,7 @@ def test_wrong_parameters_are_named(wrong, message):
 def test_what_the_memory_cannot_hold_is_refused_before_it_is_made(wrong, monkeypatch):
     monkeypatch.setattr(llmrec.ranking.sequence, "train_sasrec", None)
     (name, value), = wrong.items()
-    with pytest.raises(ValueError, match=f"{name}: got {value}.* that needs about [0-9,]+ GiB of memory, of [0-9,]+; give smaller numbers"):
+    with pytest.raises(ValueError, match=f"{name} = {value:,}.*: this needs about [0-9,]+ GiB of memory, of [0-9,]+ GiB; give smaller ones .*ItemKNN"):
         model(**wrong).fit(dataset(RING))
 
 
