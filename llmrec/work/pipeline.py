@@ -47,7 +47,7 @@ from ..lists.explanation import Explanation, explain
 from ..lists.frontier import frontier, make_pool, plot_frontier
 
 # %% ../../nbs/11_work/01_pipeline.ipynb #94b4ac10
-DEFAULT = files("llmrec") / "default.toml"
+DEFAULT = files("llmrec.work") / "default.toml"
 
 # %% ../../nbs/11_work/01_pipeline.ipynb #fdae2cf2
 def number(
