@@ -249,7 +249,7 @@ def test_wrong_parameters(wrong, message):
         model(**wrong).fit(dataset(blocks))
 
 
-@pytest.mark.parametrize("V, message", [(np.ones((4, 2)), "same vector"), (np.array([[0, np.nan]]), "not finite")])
+@pytest.mark.parametrize("V, message", [(np.ones((4, 2)), "same vector"), (np.array([[0, np.nan]]), "not finite"), (np.full((4, 2), np.nan), "same vector")])
 def test_vectors_nothing_can_be_learnt_from(V, message):
     with pytest.raises(ValueError, match=f"encoder: .*{message}"):
         standardise(V)

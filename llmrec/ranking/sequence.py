@@ -14,9 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ..data.dataset import Dataset
-from ..data.text import TEMPLATE
+from ..data.text import TEMPLATE, item_text
 from ..data.checks import check_whole, check_real, check_memory, choose
-from ..language.encoding import ReadsTexts
+from ..language.encoding import ReadsTexts, check_reader
 from ..recommenders.base import Recommender
 from .training import Run, held_ndcg, hold_out, run_epoch, run_key
 from .two_tower import contrast_loss, draw_others, standardise
@@ -433,7 +433,8 @@ def fit_sequences(
     users, items = like_order(train, np.random.default_rng(seed))
     X, held = hold_out(train, np.random.default_rng(seed))
     kept = np.asarray(X[users, items]).ravel() > 0
-    V = standardise(self.read_items(train.items))
+    check_reader(self, "fit_transform")
+    V = standardise(self.new_encoder().fit_transform(item_text(train.items, self.template)))
     sizes = {name: getattr(self, name) for name in ("d", "n_blocks", "length", "batch_size", "loss", "n_sampled")}
     check_memory(network_bytes(self, X, V.shape[1]), "give smaller ones with loss='sampled'; ItemKNN needs no training and little memory", n_users=train.n_users, n_items=train.n_items, **sizes)
     self.V_, self.n_likes_ = V / np.float32(V.shape[1] ** .5), np.bincount(X.indices, minlength=train.n_items)

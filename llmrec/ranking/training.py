@@ -19,6 +19,7 @@ from ..data.dataset import Dataset
 from ..data.files import write_whole
 from ..language.similarity import top_k
 from ..evaluation.metrics import ndcg_at_k
+from ..evaluation.protocol import user_blocks
 
 # %% ../../nbs/06_ranking/02_training.ipynb #b00f8af2
 def run_epoch(
@@ -90,7 +91,7 @@ def held_ndcg(
     X:csr_matrix,    # (n_users, n_items) likes trained on
     held:csr_matrix, # (n_users, n_items) likes held out
 )->float:            # mean nDCG@10 over people with a held-out like
-    """How well a model in training ranks what was held out, 512 people at a time.
+    """How well a model in training ranks what was held out, a block of people at a time.
 
     Parameters
     ----------
@@ -107,8 +108,8 @@ def held_ndcg(
         mean nDCG@10 over people with a held-out like
     """
     users, found = np.flatnonzero(np.diff(held.indptr)), []
-    for start in range(0, len(users), 512):
-        some = users[start:start + 512]
+    for rows in user_blocks(len(users), X.shape[1]):
+        some = users[rows]
         S = score(some)
         S[X[some].nonzero()] = -np.inf
         found.append(ndcg_at_k(top_k(S, 10), held[some], 10))
@@ -136,6 +137,7 @@ def run_key(
         digest.update(len(told).to_bytes(8) + told)
     return digest.hexdigest()
 
+# %% ../../nbs/06_ranking/02_training.ipynb #bc04e997
 def write_run(
     run,        # a `Run` with a checkpoint; a file that is there is replaced
 )->None:
@@ -232,6 +234,7 @@ def train_run(
     for name, weight in run.weights.items(): weight.data.copy_(run.best[name])
     return np.array(run.history)
 
+# %% ../../nbs/06_ranking/02_training.ipynb #e40310b0
 class Run:
     "A model in training: what learns, how far it has come, and the file in which it survives a kill."
     def __init__(self,

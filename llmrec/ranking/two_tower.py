@@ -13,32 +13,32 @@ from scipy.sparse import csr_matrix
 from torch.nn.functional import normalize, softplus
 
 from ..data.dataset import Dataset
-from ..data.text import TEMPLATE
+from ..data.text import TEMPLATE, item_text
 from ..data.checks import check_whole, check_real, check_memory, choose, wrong
-from ..language.encoding import ReadsTexts
+from ..language.encoding import ReadsTexts, check_reader
 from ..recommenders.base import Recommender
 from ..tastes.interests import mean_profile
 from .training import Run, held_ndcg, hold_out, run_epoch, run_key
 
 # %% ../../nbs/06_ranking/03_two_tower.ipynb #e11f627b
 def standardise(
-    V:np.ndarray,  # (n, d) float, item vectors; a row of zeros where nothing is known
-)->np.ndarray:     # (n, d) float32, mean 0 in every column, standard deviation 1 over all; rows of zeros stay
+    V:np.ndarray,  # (n, d) float, item vectors; a row of NaN where there was nothing to read
+)->np.ndarray:     # (n, d) float32, mean 0 in every column, standard deviation 1 over all; zeros for rows of NaN
     """Centre the vectors and scale them by one number; raises `ValueError` if they are not finite, or all the same.
 
     Parameters
     ----------
     V : np.ndarray
-        (n, d) float, item vectors; a row of zeros where nothing is known
+        (n, d) float, item vectors; a row of NaN where there was nothing to read
 
     Returns
     -------
     np.ndarray
-        (n, d) float32, mean 0 in every column, standard deviation 1 over all; rows of zeros stay
+        (n, d) float32, mean 0 in every column, standard deviation 1 over all; zeros for rows of NaN
     """
     V = np.asarray(V, dtype="float32")
-    if not np.isfinite(V).all(): raise ValueError("encoder: gives numbers that are not finite")
-    known = V.any(axis=1)
+    known = ~np.isnan(V).all(axis=1)
+    if not np.isfinite(V[known]).all(): raise ValueError("encoder: gives numbers that are not finite")
     if known.any(): V = V - V[known].mean(axis=0)
     scale = V[known].std() if known.any() else 0
     if not scale > 1e-6: raise ValueError("encoder: gives the same vector for every item, so there is nothing to learn from")
@@ -347,7 +347,8 @@ def fit_towers(
     Recommender.fit(self, train)
     seed = int(np.random.default_rng(self.rng).integers(2**63))
     X, held = hold_out(train, np.random.default_rng(seed))
-    self.V_ = standardise(self.read_items(train.items))
+    check_reader(self, "fit_transform")
+    self.V_ = standardise(self.new_encoder().fit_transform(item_text(train.items, self.template)))
     sizes = {name: getattr(self, name) for name in ("hidden", "d", "loss", "n_sampled", "batch_size")}
     check_memory(training_bytes(self, X, self.V_.shape[1]), "give smaller ones with loss='sampled'; RidgeRecommender needs no training at all", n_items=train.n_items, **sizes)
     self.weights_, self.history_ = train_towers(self, X, held, self.V_, seed)
