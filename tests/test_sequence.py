@@ -10,7 +10,7 @@ import llmrec.ranking.sequence
 from llmrec.data.dataset import Dataset
 from llmrec.language.encoding import Stateless
 from llmrec.recommenders.base import load_recommender
-from llmrec.ranking.training import hold_out
+from llmrec.ranking.training import hold_out, run_epoch
 from llmrec.ranking.sequence import (ITEMS, SASRec, SASRecNet, attend, cut_windows, like_order,
     network_bytes, next_loss, next_scores, pad_rows, rows_of_users)
 
@@ -236,6 +236,29 @@ def test_training_stops_when_nothing_better_comes_and_keeps_the_best():
     assert len(ndcg) == ndcg.argmax() + 5 < 200
     until_best = model(n_epochs=int(ndcg.argmax()) + 1, patience=200, lr=.1).fit(dataset(RING))
     assert np.array_equal(until_best.weights_, fitted.weights_)
+
+
+@pytest.mark.parametrize("die_in", [1, 3])
+def test_a_killed_run_ends_as_if_it_had_not_been(die_in, tmp_path, monkeypatch):
+    data, path = dataset(RING), tmp_path / "run"
+    straight = model(dropout=.3).fit(data)
+
+    def killed(loss, order, batch_size, optimiser, calls=[]):
+        calls.append(0)
+        if len(calls) == die_in:
+            run_epoch(loss, order[:batch_size], batch_size, optimiser)  # half an epoch's damage
+            raise KeyboardInterrupt
+        return run_epoch(loss, order, batch_size, optimiser)
+    monkeypatch.setattr(llmrec.ranking.sequence, "run_epoch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        model(dropout=.3, checkpoint=path).fit(data)
+    monkeypatch.undo()
+    torch.rand(5)
+    resumed = model(dropout=.3, checkpoint=path).fit(data)
+    assert np.array_equal(resumed.weights_, straight.weights_) and np.array_equal(resumed.history_, straight.history_)
+    for other, train in ((model(dropout=.2, checkpoint=path), data), (model(dropout=.3, rng=1, checkpoint=path), data), (model(dropout=.3, checkpoint=path), dataset(RING[::-1]))):
+        with pytest.raises(ValueError, match="checkpoint: .* is of a run on other data or with other settings"):
+            other.fit(train)
 
 
 def test_without_times_it_refuses():
