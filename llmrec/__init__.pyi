@@ -318,10 +318,11 @@ from .ranking.probability import sorted_forecasts as sorted_forecasts
 from .ranking.retrieval import MappedFactors as MappedFactors
 from .ranking.retrieval import TwoStage as TwoStage
 from .ranking.retrieval import equal_lengths as equal_lengths
-from .ranking.retrieval import item_similarity as item_similarity
+from .ranking.retrieval import fit_mapped as fit_mapped
 from .ranking.retrieval import map_factors as map_factors
 from .ranking.retrieval import rank_candidates as rank_candidates
-from .ranking.retrieval import score_history as score_history
+from .ranking.retrieval import score_mapped as score_mapped
+from .ranking.retrieval import score_mapped_candidates as score_mapped_candidates
 from .ranking.sequence import Block as Block
 from .ranking.sequence import ITEMS as ITEMS
 from .ranking.sequence import SASRec as SASRec

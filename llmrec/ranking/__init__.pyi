@@ -20,10 +20,11 @@ from .probability import sorted_forecasts as sorted_forecasts
 from .retrieval import MappedFactors as MappedFactors
 from .retrieval import TwoStage as TwoStage
 from .retrieval import equal_lengths as equal_lengths
-from .retrieval import item_similarity as item_similarity
+from .retrieval import fit_mapped as fit_mapped
 from .retrieval import map_factors as map_factors
 from .retrieval import rank_candidates as rank_candidates
-from .retrieval import score_history as score_history
+from .retrieval import score_mapped as score_mapped
+from .retrieval import score_mapped_candidates as score_mapped_candidates
 from .sequence import Block as Block
 from .sequence import ITEMS as ITEMS
 from .sequence import SASRec as SASRec
