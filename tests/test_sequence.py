@@ -1,4 +1,4 @@
-"""Sequences: attention against torch, what the mask promises, windows by hand, the loss against a plain sum, and the promises of a recommender."""
+"""Sequences: a block against torch, what the mask promises, windows by hand, the loss against a plain sum, and the promises of a recommender."""
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +11,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.language.encoding import Stateless
 from llmrec.recommenders.base import load_recommender
 from llmrec.ranking.training import hold_out, run_epoch
-from llmrec.ranking.sequence import (ITEMS, SASRec, SASRecNet, attend, cut_windows, like_order,
+from llmrec.ranking.sequence import (ITEMS, SASRec, SASRecNet, cut_windows, like_order,
     network_bytes, next_loss, next_scores, pad_rows, rows_of_users)
 
 QUICK = dict(d=8, length=6, n_epochs=3, batch_size=8, n_sampled=8, lr=.02, patience=9)
@@ -54,17 +54,6 @@ def random_net(n_items=15, n_likes=None, **more):
         torch.manual_seed(0)
         n_likes = torch.ones(n_items, dtype=torch.int64) if n_likes is None else torch.as_tensor(n_likes)
         return SASRecNet(settled, torch.randn(n_items, 5), n_likes), settled
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.integers(1, 6), st.integers(1, 5), st.booleans(), st.integers(0, 2**31))
-def test_attention_is_that_of_torch(n, d, causal, seed):
-    Q, K, V = torch.from_numpy(np.random.default_rng(seed).normal(0, 2, (3, 2, n, d)))
-    allowed = torch.ones(n, n, dtype=torch.bool)
-    allowed = allowed.tril() if causal else allowed
-    answers, weights = attend(Q, K, V, allowed)
-    assert torch.allclose(answers, torch.nn.functional.scaled_dot_product_attention(Q, K, V, attn_mask=allowed))
-    assert torch.allclose(weights.sum(-1), torch.ones(2, n, dtype=weights.dtype)) and not weights[:, ~allowed].any()
 
 
 def test_a_block_is_the_multi_head_attention_of_torch():

@@ -29,7 +29,6 @@ from .sequence import Block as Block
 from .sequence import ITEMS as ITEMS
 from .sequence import SASRec as SASRec
 from .sequence import SASRecNet as SASRecNet
-from .sequence import attend as attend
 from .sequence import check_sasrec as check_sasrec
 from .sequence import cut_windows as cut_windows
 from .sequence import fit_sequences as fit_sequences
