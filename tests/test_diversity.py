@@ -19,7 +19,7 @@ from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import Popularity, load_recommender
 from llmrec.recommenders.linear import EASE
 from llmrec.tastes.probing import RidgeRecommender
-from llmrec.ranking.softmax import recommend_with_probability
+from llmrec.ranking.probability import recommend_with_probability
 from llmrec.ranking.retrieval import TwoStage
 from llmrec.lists.diversity import (DIVERSIFIERS, Diversified, calibrated, dpp, genre_shares, greedy_lists,
     gumbel_noise, gumbel_top_k, hand_out, list_volume, max_sum, mean_shares, miscalibration, mmr,

@@ -19,7 +19,7 @@ from llmrec.recommenders.base import describe_estimator
 from llmrec.tastes.profiles import ProfileRecommender
 from llmrec.tastes.probing import RidgeRecommender
 from llmrec.tastes.hybrids import Hybrid
-from llmrec.ranking.softmax import recommend_with_probability
+from llmrec.ranking.probability import recommend_with_probability
 from llmrec.ranking.two_tower import TwoTower
 from llmrec.lists.diversity import DIVERSIFIERS, Diversified
 from llmrec.lists.frontier import frontier, make_pool

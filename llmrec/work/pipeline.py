@@ -41,7 +41,7 @@ from ..tastes.profiles import PROFILES, ProfileRecommender
 from ..tastes.interests import InterestRecommender
 from ..tastes.probing import RidgeRecommender
 from ..tastes.hybrids import Hybrid
-from ..ranking.softmax import recommend_with_probability, softmax
+from ..ranking.probability import recommend_with_probability, softmax
 from ..ranking.two_tower import LOSSES, TwoTower
 from ..lists.diversity import DIVERSIFIERS, Diversified
 from ..lists.explanation import Explanation, explain

@@ -80,6 +80,14 @@ def test_a_new_film_lies_where_a_film_of_the_same_text_is_predicted():
     assert model.similar_items(39, k=1).similar_item_id.tolist() == [38]
 
 
+def test_some_items_are_scored_as_among_all():
+    model, people = clone(MAPPED).fit(DATA), np.array([3, 0, 11])
+    codes = np.array([[39, 2, -1], [1, 1, 35], [4, 5, 6]])
+    S, found = model.score_items(people), model.score_candidates(people, codes)
+    assert found.dtype == np.float32 and np.allclose(found[:2], np.where(codes[:2] < 0, -np.inf, np.take_along_axis(S[:2], codes[:2], axis=1)), atol=1e-5)
+    assert np.isneginf(found[2]).all(), "this person has no likes"
+
+
 def test_nobody_is_scored_without_likes():
     S = clone(MAPPED).fit(DATA).score_history(csr_matrix((2, 40), dtype="float32"))
     assert np.isneginf(S).all()
@@ -195,7 +203,7 @@ def test_the_same_twice():
 
 
 def test_mapped_factors_are_saved_and_two_stages_say_that_they_are_not(tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.ranking.retrieval.TextEncoder", Letters)  # parameters that can be saved
+    monkeypatch.setattr("llmrec.language.encoding.TextEncoder", Letters)  # parameters that can be saved
     model = clone(MAPPED).set_params(encoder=None).fit(DATA)
     model.save(tmp_path / "model.npz")
     assert np.array_equal(load_recommender(tmp_path / "model.npz").score_items(range(12)), model.score_items(range(12)))
