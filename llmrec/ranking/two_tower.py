@@ -17,7 +17,7 @@ from ..data.text import TEMPLATE, item_text
 from ..data.checks import check_whole, check_real, check_memory, choose, wrong
 from ..language.encoding import ReadsTexts, check_reader
 from ..recommenders.base import Recommender
-from ..tastes.interests import mean_profile
+from ..tastes.histories import mean_profile
 from .training import Run, held_ndcg, hold_out, run_epoch, run_key
 
 # %% ../../nbs/06_ranking/03_two_tower.ipynb #e11f627b
