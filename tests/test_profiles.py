@@ -23,7 +23,8 @@ from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import load_recommender
 from llmrec.tastes.interests import mean_profile
 from llmrec.tastes.profiles import ProfileRecommender, profile_text, weigh_history
-from llmrec.lists.explanation import explain, text_score
+from llmrec.lists.explanation import explain
+from llmrec.lists.shares import text_score
 
 N_USERS, N_ITEMS = 12, 40
 
