@@ -109,7 +109,7 @@ def test_changes_are_laid_over_the_defaults(tmp_path):
     ("[diversity]\nmethod = 'mrr'", "diversity.method: got 'mrr'; accepted are 'none', 'random'"), ("[diversity]\nweight = 1.5", "diversity.weight: got 1.5"),
     ("[profile]\nmethod = 'median'", "profile.method: got 'median'"), ("[profile]\nhalf_life = -1", "profile.half_life: got -1"),
     ("[projection]\nmethod = 'center'", "projection.method: got 'center'; accepted are 'none', 'centre', 'whiten'"), ("[encoder]\npooling = 'sum'", "encoder.pooling: got 'sum'"), ("[similarity]\nmethod = 'cos'", "similarity.method: got 'cos'"),
-    ("[text]\ntemplate = '{titel}'", "text.template.*unknown field 'titel'"),
+    ("[text]\ntemplate = '{title.x}'", "text.template.*unknown field 'title.x'"),
     ("[data]\ncolumns = {a = 1}", "data.columns.a: got 1; give a text in quotes"),
     ("[ranking\nk = 3", "mine.toml is not well-formed TOML: .*line 1"), ("[ranking]\nk = 1\nk = 2", "mine.toml is not well-formed TOML"),
     ("[profile]\nby_rating = 1", "profile.by_rating: got 1; give true or false"), ("[data]\ncolumns = 1", "data.columns: got 1; give a table"),

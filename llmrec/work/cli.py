@@ -86,8 +86,9 @@ def liked_titles(
     str
         "A; B; C (3 of 40 likes)"
     """
-    rows = data.interactions[data.interactions.user_id == user_id]
-    if "rating" in rows: rows = rows[rows.rating >= 4].sort_values("rating", ascending=False, kind="stable")
+    rows = data.like_rows()
+    rows = rows[rows.user_id == user_id]
+    if "rating" in rows: rows = rows.sort_values("rating", ascending=False, kind="stable")
     items = data.items.set_index("item_id").loc[rows.item_id.head(n)]
     names = items.title.where(items.title != "", items.index.astype(str)) if "title" in items else items.index.astype(str)
     return f"{'; '.join(names)} ({len(names)} of {len(rows)} likes)" if len(rows) else "nothing yet"
