@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..data.checks import check_positive, check_real, check_whole, choose
 from ..data.features import genre_tags
+from ..evaluation.protocol import user_blocks
 from ..recommenders.base import Recommender
 from ..tastes.probing import RidgeRecommender
 from .shares import feature_values, like_values
@@ -47,7 +48,7 @@ def like_game(
     def value(masks):
         "Scores with only the likes in each mask."
         values, some = np.zeros(len(masks)), np.flatnonzero(np.any(masks, axis=1))
-        for rows in np.split(some, range(256, len(some), 256)):
+        for rows in (some[rows] for rows in user_blocks(len(some), h.shape[1])):
             row, like = np.nonzero(np.asarray(masks)[rows])
             S = model.score_history(csr_matrix((h.data[like], (row, h.indices[like])), shape=(len(rows), h.shape[1])))
             values[rows] = S[:, item] - (np.mean(S, axis=1, where=np.isfinite(S)) if lead else 0)

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..data.checks import check_whole
 from ..data.features import genre_tags
 from ..language.similarity import tie_order
-from ..evaluation.protocol import bootstrap_interval
+from ..evaluation.protocol import bootstrap_interval, user_blocks
 from ..recommenders.base import Recommender
 from ..tastes.probing import RidgeRecommender
 from .shares import feature_names
@@ -270,7 +270,8 @@ def counterfactual(
     def margins(masks):
         "Margins with only some of the likes."
         row, like = np.nonzero(masks)
-        return list_margins(model, csr_matrix((h.data[like], (row, h.indices[like])), shape=(len(masks), h.shape[1])), item, known, k)
+        H = csr_matrix((h.data[like], (row, h.indices[like])), shape=(len(masks), h.shape[1]))
+        return np.concatenate([list_margins(model, H[rows], item, known, k) for rows in user_blocks(*H.shape)])
     kept = np.ones(h.nnz, bool)
     if known[item] or not margins(kept[None])[0] > 0: raise ValueError(f"item_id: {item_id!r} is not among the {k} best of user {user_id!r}, so nothing keeps it there")
     turned = lambda likes: margins(kept ^ np.eye(h.nnz, dtype=bool)[likes])

@@ -16,6 +16,7 @@ from ..data.features import genre_tags
 from ..data.text import item_text
 from ..language.encoding import ReadsTexts
 from ..language.similarity import SIMILARITIES
+from ..evaluation.protocol import user_blocks
 from ..recommenders.base import Recommender
 from ..tastes.profiles import ProfileRecommender
 from ..tastes.probing import RidgeRecommender, year_steps
@@ -70,7 +71,7 @@ def probe_weights(
     ask = lambda H: model.score_history(H)[:, items].astype("float64")
     pair = one_like(np.argsort(-X.getnnz(axis=0), kind="stable")[:2], X.shape[1])
     base = ask(pair).sum(axis=0) - ask(csr_matrix(pair.sum(axis=0)))[0]
-    parts = np.split(likes, range(512, len(likes), 512))
+    parts = [likes[rows] for rows in user_blocks(len(likes), X.shape[1])]
     once, twice = (np.vstack([ask(one_like(part, X.shape[1], weight)) for part in parts]) - base for weight in (1, 2))
     return base, twice - once, 2 * once - twice
 
@@ -109,7 +110,6 @@ def hybrid_weights(
 def loudness(
     model:Hybrid,        # fitted
     H:csr_matrix,        # (m, n_items) weights of likes
-    block:int=512,       # histories at a time
 )->np.ndarray:           # (m, 1) float64
     """The volume of the ridge for each history, as the hybrid scores it.
 
@@ -119,8 +119,6 @@ def loudness(
         fitted
     H : csr_matrix
         (m, n_items) weights of likes
-    block : int, default 512
-        histories at a time
 
     Returns
     -------
@@ -128,7 +126,7 @@ def loudness(
         (m, 1) float64
     """
     ridge = lambda part: RidgeRecommender.score_history(model, part.sign())
-    parts = [H[start:start + block] for start in range(0, H.shape[0], block)]
+    parts = [H[rows] for rows in user_blocks(*H.shape)]
     return np.vstack([volume(unexplained(model, part) @ model.B0_, ridge(part), model.liked_) for part in parts])
 
 # %% ../../nbs/07_lists/05_shares.ipynb #ae3a3799
@@ -233,7 +231,6 @@ def feature_weights(
     model,               # fitted Hybrid or RidgeRecommender
     H:csr_matrix,        # (m, n_items) weights of likes
     items:np.ndarray,    # (m,) int code of an item for each history, not in it
-    block:int=512,       # histories at a time
 )->tuple[np.ndarray,np.ndarray]:  # (m,) what comes through people; (m, d) C: score = base + people + C · F[item]
     """The score as a sum over what is known of the item; raises `TypeError` for other models, `ValueError` for an item in the history.
 
@@ -245,8 +242,6 @@ def feature_weights(
         (m, n_items) weights of likes
     items : np.ndarray
         (m,) int code of an item for each history, not in it
-    block : int, default 512
-        histories at a time
 
     Returns
     -------
@@ -259,7 +254,7 @@ def feature_weights(
     taste = (H.sign() if isinstance(model, Hybrid) else H) @ F
     C = np.linalg.solve(F[warm].T @ F[warm] + model.reg * np.eye(F.shape[1]), taste.T).T
     if not isinstance(model, Hybrid): return np.zeros(len(items)), C
-    parts = [prior_parts(model, H[start:start + block], items[start:start + block]) for start in range(0, len(items), block)]
+    parts = [prior_parts(model, H[rows], items[rows]) for rows in user_blocks(*H.shape)]
     people, through_prior = np.concatenate([some for some, _ in parts]), np.vstack([some for _, some in parts])
     cold = ~model.liked_[items][:, None]
     return np.where(cold[:, 0], 0, people), np.where(cold, (loudness(model, H) if cold.any() else 1) * C, through_prior)
