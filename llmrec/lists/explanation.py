@@ -323,7 +323,7 @@ def explain(
     method:str="exact",    # "exact", or "lime" where scores do not add up
     rng=0,                 # of LIME: numpy Generator or seed
 )->Explanation:            # how much each like, and where the model tells, each feature, gave
-    """Why this item for this person; raises `ValueError` for an unknown id, a person without likes, or a model whose scores do not add up.
+    """Why this item for this user; raises `ValueError` for an unknown id, a user without likes, or a model whose scores do not add up.
 
     Parameters
     ----------

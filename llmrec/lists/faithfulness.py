@@ -109,7 +109,7 @@ def gains(
     return pd.DataFrame(gained, index=list(explainers), columns=["deletion", "insertion"]), curves
 
 def measure_faithfulness(
-    tables:list,         # of `gains`, one for each person
+    tables:list,         # of `gains`, one for each user
     n_draws:int=10000,   # bootstrap samples of users
     rng=0,               # numpy Generator or seed
 )->pd.DataFrame:         # a row for each explainer and test: mean gain, low, high, beats_random
@@ -120,7 +120,7 @@ def measure_faithfulness(
     Parameters
     ----------
     tables : list
-        of `gains`, one for each person
+        of `gains`, one for each user
     n_draws : int, default 10000
         bootstrap samples of users
     rng : default 0
@@ -132,7 +132,7 @@ def measure_faithfulness(
         a row for each explainer and test: mean gain, low, high, beats_random
     """
     check_whole(n_draws=n_draws)
-    if not tables: raise ValueError("tables: got none; give one of `gains` for each person")
+    if not tables: raise ValueError("tables: got none; give one of `gains` for each user")
     stacked = pd.concat([table.stack() for table in tables], axis=1)
     low, high = bootstrap_interval(stacked.T.to_numpy(), n_draws, 1 - .05 / len(stacked), rng)
     return pd.DataFrame({"gain": stacked.mean(axis=1), "low": low, "high": high, "beats_random": low > 0})
@@ -168,7 +168,7 @@ def item_table(
 
 def tree_surrogate(
     table:pd.DataFrame,   # (n_items, m) numbers known of the items
-    scores:np.ndarray,    # (n_items,) float, what the model gave one person; items with -inf are left out
+    scores:np.ndarray,    # (n_items,) float, what the model gave one user; items with -inf are left out
     rng:int=0,            # seed
 )->tuple:                 # the fitted scikit-learn model; R² on the fifth of the items that it was not fitted on, at most 1
     """Boosted trees that imitate scores, and how well they do it.
@@ -178,7 +178,7 @@ def tree_surrogate(
     table : pd.DataFrame
         (n_items, m) numbers known of the items
     scores : np.ndarray
-        (n_items,) float, what the model gave one person; items with -inf are left out
+        (n_items,) float, what the model gave one user; items with -inf are left out
     rng : int, default 0
         seed
 
@@ -236,7 +236,7 @@ def list_margins(
 def counterfactual(
     model:Recommender,  # fitted, with `score_history`
     user_id,            # one of its users
-    item_id,            # an item on this person's list
+    item_id,            # an item on this user's list
     k:int=10,           # places of the list
     most:int=20,        # likes to take away at most
 )->pd.DataFrame:        # the liked items' rows; attrs["smallest"]: True where no smaller set exists. Empty if no set of at most `most` was found
@@ -251,7 +251,7 @@ def counterfactual(
     user_id
         one of its users
     item_id
-        an item on this person's list
+        an item on this user's list
     k : int, default 10
         places of the list
     most : int, default 20

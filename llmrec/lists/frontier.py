@@ -47,7 +47,7 @@ def make_pool(
     split:Split,             # what to learn from, and what is held out
     V:np.ndarray,            # (n_items, d) float, vectors of the items
     stage:str="validation",  # "test": fit on split.fit; "validation": fit on split.train
-    n:int=200,               # candidates of each person
+    n:int=200,               # candidates of each user
     rng=0,                   # numpy Generator or seed, for random
 )->Pool:                     # of all users who can be measured, in the order of `evaluate`
     """Fit once and keep the best candidates of everybody.
@@ -63,7 +63,7 @@ def make_pool(
     stage : str, default 'validation'
         "test": fit on split.fit; "validation": fit on split.train
     n : int, default 200
-        candidates of each person
+        candidates of each user
     rng : default 0
         numpy Generator or seed, for random
 
@@ -161,7 +161,7 @@ def trace_frontier(
         topk = rerank_pool(pool, method, weight, k)
         values.append([MEASURES[name](topk, pool) for name in names])
         coverage.append(catalogue_coverage(topk, pool.n_candidates))
-    values = np.array(values)  # setting, measure, person
+    values = np.array(values)  # setting, measure, user
     draws = bootstrap_means((values - values[0]).reshape(-1, values.shape[2]).T, n_draws, rng)
     low, high = np.quantile(draws, [.025, .975], axis=0).reshape(2, len(settings), -1)
     index = pd.MultiIndex.from_tuples(settings, names=["method", "weight"])
