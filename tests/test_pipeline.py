@@ -22,7 +22,7 @@ from llmrec.tastes.hybrids import Hybrid
 from llmrec.ranking.probability import recommend_with_probability
 from llmrec.ranking.two_tower import TwoTower
 from llmrec.lists.diversity import DIVERSIFIERS, Diversified
-from llmrec.lists.frontier import frontier, make_pool
+from llmrec.lists.frontier import make_pool, trace_frontier
 from llmrec.work.pipeline import DEFAULT, Config, Pipeline, load_config, plot_reports, write_table
 
 DEFAULTS = tomllib.loads(DEFAULT.read_text(encoding="utf-8"))
@@ -301,7 +301,7 @@ def test_figures_and_frontier_share_a_fit(settings, monkeypatch):
     assert report.per_user.equals(alone.per_user) and np.array_equal(report.topk, alone.topk), "and they are what they were when each was fitted by itself"
     V = pipeline.build_encoder(model.config).fit_transform(item_text(split.train.items, model.config.text.template))
     pool = make_pool(pipeline.build_recommender(model.config, pipeline.build_encoder(model.config)), split, V, "test")
-    assert table.equals(frontier(pool, {"mmr": pipeline.FRONTIER}, 10))
+    assert table.equals(trace_frontier(pool, {"mmr": pipeline.FRONTIER}, 10))
     model.load().evaluate()
     assert len(fits) == 5, "other data, another fit"
 

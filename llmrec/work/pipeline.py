@@ -45,7 +45,7 @@ from ..ranking.probability import recommend_with_probability, softmax
 from ..ranking.two_tower import LOSSES, TwoTower
 from ..lists.diversity import DIVERSIFIERS, Diversified
 from ..lists.explanation import Explanation, explain
-from ..lists.frontier import frontier, make_pool, plot_frontier
+from ..lists.frontier import make_pool, plot_frontier, trace_frontier
 
 # %% ../../nbs/11_work/01_pipeline.ipynb #94b4ac10
 DEFAULT = files("llmrec.work") / "default.toml"
@@ -1039,13 +1039,13 @@ FRONTIER = (.02, .05, .1, .2, .3, .5, .7, .9)
 
 def price_of_variety(
     self:Pipeline,
-)->pd.DataFrame:      # as `frontier` gives it: the plain lists, then the configured method with each weight of FRONTIER and the configured one
+)->pd.DataFrame:      # as `trace_frontier` gives it: the plain lists, then the configured method with each weight of FRONTIER and the configured one
     """Measure lists of the configured length on the configured protocol; raises `ValueError` if the data does not allow it, or no method is configured.
 
     Returns
     -------
     pd.DataFrame
-        as `frontier` gives it: the plain lists, then the configured method with each weight of FRONTIER and the configured one
+        as `trace_frontier` gives it: the plain lists, then the configured method with each weight of FRONTIER and the configured one
     """
     if self.config.diversity.method == "none": raise ValueError("config: diversity.method is 'none', so there is no frontier; name a method such as 'mmr'")
     split, model, _ = self.fit_measured()
@@ -1053,7 +1053,7 @@ def price_of_variety(
     if V is None:
         V = build_encoder(self.config).fit_transform(item_text(split.train.items, self.config.text.template))
     pool = make_pool(Fitted(model.fitted_model()), split, V, self.config.evaluation.stage)
-    return frontier(pool, {self.config.diversity.method: sorted({*FRONTIER, self.config.diversity.weight} - {0})}, self.config.ranking.k)
+    return trace_frontier(pool, {self.config.diversity.method: sorted({*FRONTIER, self.config.diversity.weight} - {0})}, self.config.ranking.k)
 
 Pipeline.frontier = price_of_variety
 
