@@ -134,6 +134,7 @@ from .evaluation.protocol import slice_report as slice_report
 from .evaluation.protocol import stage_parts as stage_parts
 from .evaluation.protocol import summarise as summarise
 from .evaluation.protocol import tune as tune
+from .evaluation.protocol import user_blocks as user_blocks
 from .evaluation.splitting import PROTOCOLS as PROTOCOLS
 from .evaluation.splitting import Split as Split
 from .evaluation.splitting import global_time as global_time
@@ -368,13 +369,15 @@ from .recommenders.base import Recommender as Recommender
 from .recommenders.base import allowed_scores as allowed_scores
 from .recommenders.base import as_bytes as as_bytes
 from .recommenders.base import build_estimator as build_estimator
+from .recommenders.base import check_candidates as check_candidates
 from .recommenders.base import describe_estimator as describe_estimator
 from .recommenders.base import lists_to_frame as lists_to_frame
 from .recommenders.base import load_recommender as load_recommender
 from .recommenders.base import mask_unliked as mask_unliked
-from .recommenders.base import recommend as recommend
-from .recommenders.base import save as save
-from .recommenders.base import similar_items as similar_items
+from .recommenders.base import most_similar as most_similar
+from .recommenders.base import recommend_items as recommend_items
+from .recommenders.base import save_recommender as save_recommender
+from .recommenders.base import score_codes as score_codes
 from .recommenders.content import ContentRecommender as ContentRecommender
 from .recommenders.content import STOP_WORDS as STOP_WORDS
 from .recommenders.content import text_vectors as text_vectors

@@ -258,7 +258,8 @@ def test_a_class_stands_whole(path):
 
 
 def test_an_attached_method_is_found():
-    assert list(attached(ast.parse("class A: pass\nA.fit, b = fit, 1\n@patch\ndef f(self: A): pass"))) == ["A.fit", "patch"]
+    planted = "class Model: pass\nModel.fit, b = fit, 1\nSHORT.most = 9\n@patch\ndef f(self: Model): pass"
+    assert list(attached(ast.parse(planted))) == ["Model.fit", "patch"]
 
 
 def public(tree):

@@ -11,8 +11,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 from sklearn.metrics import ndcg_score
 
+from llmrec.data.checks import check_whole
 from llmrec.language.similarity import highest, tie_order, top_k
-from llmrec.evaluation.metrics import (ACCURACY, accuracy, catalogue_coverage, check_k, find_hits, gini,
+from llmrec.evaluation.metrics import (ACCURACY, accuracy, catalogue_coverage, find_hits, gini,
     intra_list_diversity, ndcg_at_k, novelty, popularity_lift, recall_at_k, serendipity)
 
 many = settings(max_examples=150, deadline=None)
@@ -98,7 +99,7 @@ def test_a_faulty_k_is_refused(k):
 def test_whole_numbers_of_any_kind_are_a_k(k):
     assert top_k(np.array([[1., 3, 2]]), k).tolist() == [[1, 2]]
     with pytest.raises(ValueError, match="^budget: got 0; give a whole number of at least 1"):
-        check_k(0, "budget")
+        check_whole(budget=0)
 
 
 @pytest.mark.parametrize("at", [0, 3, 9])
@@ -206,7 +207,7 @@ def test_rows_belong_to_their_lists_and_old_imports_work():
     truth = csr_matrix(np.eye(4)[[2, 0, 3]])
     for metric in ACCURACY.values():
         assert metric(np.array([[2], [1], [3]]), truth, 1).tolist() == [1, 0, 1]
-    for name in ("top_k", "check_k", "find_hits", "recall_at_k", "ndcg_at_k", "catalogue_coverage"):
+    for name in ("find_hits", "recall_at_k", "ndcg_at_k", "catalogue_coverage"):
         assert getattr(evaluation, name).__module__ == "llmrec.evaluation.metrics"
 
 

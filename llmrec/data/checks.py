@@ -57,7 +57,7 @@ def limits(
     str
         for the message
     """
-    told = [f"{limit:,}" if isinstance(limit, Integral) else f"{limit:g}" for limit in (least, most) if limit is not None]
+    told = [f"{int(limit):,}" if float(limit).is_integer() else f"{limit:g}" for limit in (least, most) if limit is not None]
     return f"of at least {told[0]}" if most is None else "from {} to {}".format(*told)
 
 def check_whole(

@@ -47,6 +47,7 @@ from .protocol import slice_report as slice_report
 from .protocol import stage_parts as stage_parts
 from .protocol import summarise as summarise
 from .protocol import tune as tune
+from .protocol import user_blocks as user_blocks
 from .splitting import PROTOCOLS as PROTOCOLS
 from .splitting import Split as Split
 from .splitting import global_time as global_time
