@@ -8,18 +8,18 @@ __all__ = ['PROTOCOLS', 'ordered_likes', 'Split', 'make_split', 'label_last', 's
 
 # %% ../../nbs/03_evaluation/01_splitting.ipynb #47e270f3
 import hashlib, warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np, pandas as pd
 
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, row_weights, usual_like_from
 
 # %% ../../nbs/03_evaluation/01_splitting.ipynb #d3ca36a8
 def ordered_likes(
     data:Dataset,         # with timestamps
     min_likes:int=5,      # users with fewer are dropped
-)->tuple[Dataset,pd.DataFrame]:  # the data over rated items and remaining users; its likes sorted by user, time and tie key
-    """Likes in time order with reproducible ties.
+)->tuple[Dataset,pd.DataFrame]:  # the data over rated items and remaining users; one row for each like, sorted by user, time and tie key
+    """Likes in time order with reproducible ties; the time of a like is that of the latest event of its user and item.
 
     Raises `ValueError` if there are no timestamps, or no user has `min_likes` likes.
 
@@ -33,18 +33,18 @@ def ordered_likes(
     Returns
     -------
     tuple[Dataset, pd.DataFrame]
-        the data over rated items and remaining users; its likes sorted by user, time and tie key
+        the data over rated items and remaining users; one row for each like, sorted by user, time and tie key
     """
-    frame = data.interactions.sort_values(["user_id", "item_id"]).reset_index(drop=True)
-    if "timestamp" not in frame: raise ValueError("data: has no column 'timestamp'; this split needs to know what came first")
-    likes = frame[frame.rating >= 4] if "rating" in frame else frame
+    if "timestamp" not in data.interactions: raise ValueError("data: has no column 'timestamp'; this split needs to know what came first")
+    frame = data.interactions.sort_values(["user_id", "item_id", "timestamp"]).reset_index(drop=True)
+    likes = replace(data, interactions=frame).like_rows()
     likes = likes[likes.groupby("user_id").user_id.transform("size") >= min_likes]
     if not len(likes): raise ValueError(f"data: no user has {min_likes} likes or more, so nothing can be held out")
     key = np.random.default_rng(0).permutation(len(likes))
     likes = likes.assign(key=key).sort_values(["user_id", "timestamp", "key"])
     users = pd.Index(likes.user_id.unique(), name="user_id")
     items = data.items[data.items.item_id.isin(frame.item_id)].reset_index(drop=True)
-    return Dataset(frame[frame.user_id.isin(users)], items, users), likes
+    return replace(data, interactions=frame[frame.user_id.isin(users)], items=items, users=users, notes=()), likes
 
 # %% ../../nbs/03_evaluation/01_splitting.ipynb #0af1b353
 @dataclass(frozen=True, repr=False)
@@ -56,7 +56,7 @@ class Split:
     name : str
         the protocol
     train : Dataset
-        likes, and the dislikes given before the first held-out like
+        likes, and what is no like, from before the first held-out like
     validation : Dataset
         likes to choose settings on
     test : Dataset
@@ -68,25 +68,27 @@ class Split:
     validation_candidates : np.ndarray
         the same for validation
     hash : str, default field(init=False)
-        of the name, the ids of users and items, the rows of all four parts and the candidates
+        of the name, the ids of users and items, the rows of all four parts, what a like is and the candidates
     """
     name: str               # the protocol
-    train: Dataset          # likes, and the dislikes given before the first held-out like
+    train: Dataset          # likes, and what is no like, from before the first held-out like
     validation: Dataset     # likes to choose settings on
     test: Dataset           # likes to report on
     fit: Dataset            # train + validation: what the final model learns from
     candidates: np.ndarray  # (n_candidates,) int, item codes that may be recommended in the test
     validation_candidates: np.ndarray  # the same for validation
-    hash: str = field(init=False)  # of the name, the ids of users and items, the rows of all four parts and the candidates
+    hash: str = field(init=False)  # of the name, the ids of users and items, the rows of all four parts, what a like is and the candidates
 
     def __post_init__(self):
         digest = hashlib.sha256(self.name.encode())
         for ids in (self.train.users, self.train.item_ids): digest.update("\n".join(map(str, ids)).encode())
         for part in (self.train, self.validation, self.test, self.fit):
             columns = part.interactions.filter(["rating", "timestamp"])
+            if part.events or "weight" in part.interactions: columns["weight"] = row_weights(part.interactions, part.events)
             digest.update(f"{len(columns)} {' '.join(columns)} ".encode())
-            order = np.lexsort(part.codes[::-1])
+            order = np.lexsort((*(columns[name] for name in columns), *part.codes[::-1]))
             for values in (*part.codes, *(columns[name] for name in columns)): digest.update(np.asarray(values, dtype="<f8")[order].tobytes())
+        if self.fit.like_from != usual_like_from(self.fit.interactions, self.fit.events): digest.update(f"{self.fit.like_from}".encode())
         for codes in (self.candidates, self.validation_candidates): digest.update(np.asarray(codes, dtype="<i8").tobytes())
         object.__setattr__(self, "hash", digest.hexdigest()[:16])
 
@@ -98,13 +100,14 @@ class Split:
 def make_split(
     name:str,             # the protocol
     data:Dataset,         # users and items of the split, all their interactions
-    likes:pd.DataFrame,   # rows of data.interactions, in any order
+    likes:pd.DataFrame,   # rows of data.interactions, one for each like, in any order
     part:np.ndarray,      # (len(likes),) str, "train", "validation" or "test" for each
     cut:float=np.inf,     # dislikes after this time are dropped, s since 1970
     candidates:np.ndarray|None=None,             # codes of items held out for the test; None: no item is, all may be recommended
     validation_candidates:np.ndarray|None=None,  # codes of items held out for validation
 )->Split:                 # all its parts over the users and items of `data`
-    """Put the parts of a split together; dislikes given up to the first held-out like, of items not held out, join the training part.
+    """Put the parts of a split together: all events of a like go to its part, and pairs that are no like join the training part
+    if they were over by the user's first held-out like and their item is not held out.
 
     Raises `ValueError` if a part gets no like.
 
@@ -115,7 +118,7 @@ def make_split(
     data : Dataset
         users and items of the split, all their interactions
     likes : pd.DataFrame
-        rows of data.interactions, in any order
+        rows of data.interactions, one for each like, in any order
     part : np.ndarray
         (len(likes),) str, "train", "validation" or "test" for each
     cut : float, default np.inf
@@ -131,14 +134,16 @@ def make_split(
         all its parts over the users and items of `data`
     """
     frame, everything = data.interactions, np.arange(data.n_items)
-    parts = {label: frame.index.isin(likes.index[part == label]) for label in ("train", "validation", "test")}
+    pair = pd.Series(data.pairs(), frame.index)
+    parts = {label: pair.isin(pair[likes.index[part == label]]).to_numpy() for label in ("train", "validation", "test")}
     if empty := [label for label, rows in parts.items() if not rows.any()]:
         raise ValueError(f"data: {name} leaves no like for {' and '.join(empty)}; give more data or choose another protocol")
-    dislikes = frame[frame.rating < 4] if "rating" in frame else frame[:0]
+    unliked = frame[~pair.isin(pair.iloc[data.liked()])]
+    over = unliked.timestamp.groupby(pair[unliked.index]).transform("max")
     first_held_out = likes.timestamp[part != "train"].groupby(likes.user_id).min()
-    early = dislikes.timestamp <= np.minimum(dislikes.user_id.map(first_held_out).fillna(np.inf), cut)
+    early = over <= np.minimum(unliked.user_id.map(first_held_out).fillna(np.inf), cut)
     held_out = [] if candidates is None else data.item_ids[np.union1d(candidates, validation_candidates)]
-    parts["train"] |= frame.index.isin(dislikes.index[early & ~dislikes.item_id.isin(held_out)])
+    parts["train"] = parts["train"] | frame.index.isin(unliked.index[early & ~unliked.item_id.isin(held_out)])
     parts["fit"] = parts["train"] | parts["validation"]
     candidates, validation_candidates = (everything if codes is None else np.sort(codes) for codes in (candidates, validation_candidates))
     return Split(name, **{label: data.take(rows) for label, rows in parts.items()}, candidates=candidates, validation_candidates=validation_candidates)
