@@ -556,6 +556,7 @@ from .work.configuration import section_text as section_text
 from .work.configuration import section_types as section_types
 from .work.configuration import setting_complaint as setting_complaint
 from .work.configuration import shorten as shorten
+from .work.configuration import toml as toml
 from .work.configuration import values_and_defaults as values_and_defaults
 from .work.pipeline import FRONTIER as FRONTIER
 from .work.pipeline import Fitted as Fitted

@@ -1138,6 +1138,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'llmrec/work/configuration.py'),
                                            'llmrec.work.configuration.shorten': ( '11_work/configuration.html#shorten',
                                                                                   'llmrec/work/configuration.py'),
+                                           'llmrec.work.configuration.toml': ( '11_work/configuration.html#toml',
+                                                                               'llmrec/work/configuration.py'),
                                            'llmrec.work.configuration.values_and_defaults': ( '11_work/configuration.html#values_and_defaults',
                                                                                               'llmrec/work/configuration.py')},
             'llmrec.work.pipeline': { 'llmrec.work.pipeline.Fitted': ('11_work/pipeline.html#fitted', 'llmrec/work/pipeline.py'),

@@ -14,7 +14,7 @@ from llmrec.language.encoding import TextEncoder
 from llmrec.evaluation.splitting import PROTOCOLS
 from llmrec.evaluation.protocol import evaluate
 from llmrec.tastes.hybrids import Hybrid
-from llmrec.ranking.softmax import recommend_with_probability
+from llmrec import recommend_with_probability
 from llmrec.lists.diversity import Diversified
 from llmrec.lists.frontier import frontier, make_pool
 from llmrec.work.configuration import build_encoder, build_model, build_recommender, differing, load_config

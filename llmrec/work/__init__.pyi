@@ -68,6 +68,7 @@ from .configuration import section_text as section_text
 from .configuration import section_types as section_types
 from .configuration import setting_complaint as setting_complaint
 from .configuration import shorten as shorten
+from .configuration import toml as toml
 from .configuration import values_and_defaults as values_and_defaults
 from .pipeline import FRONTIER as FRONTIER
 from .pipeline import Fitted as Fitted

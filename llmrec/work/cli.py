@@ -598,6 +598,6 @@ def main(
         try:
             args = make_parser().parse_args(argv)
             return args.run(args, console) or 0
-        except (ValueError, OSError) as error: say(error)
+        except (ValueError, OSError, MemoryError) as error: say(error)
         except KeyboardInterrupt: say("stopped")
         return 2

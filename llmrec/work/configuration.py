@@ -9,7 +9,7 @@ __all__ = ['PACKAGES', 'INSIDE', 'WORDS', 'SHORT', 'CHOICES', 'READ_IF', 'SAID',
            'nearest_name', 'refuse_key', 'read_section', 'read_recommender', 'build_encoder', 'build_recommender',
            'build_model', 'setting_complaint', 'ask_stage', 'check_stages', 'config_value', 'check_read',
            'values_and_defaults', 'changes', 'check_config', 'parse_setting', 'read_toml', 'load_config', 'comments_of',
-           'section_text', 'config_text', 'default_text', 'differing']
+           'toml', 'section_text', 'config_text', 'default_text', 'differing']
 
 # %% ../../nbs/11_work/01_configuration.ipynb #c3861948
 import difflib, inspect, json, re, reprlib, tomllib
@@ -29,6 +29,7 @@ from ..data.text import TEMPLATE, check_template
 from ..language.pooling import POOLINGS
 from ..language.encoding import TextEncoder
 from ..language.geometry import ProjectedEncoder
+from ..language.similarity import check_factory
 from ..evaluation.splitting import PROTOCOLS
 from ..recommenders.base import Recommender
 from ..lists.diversity import DIVERSIFIERS, Diversified
@@ -213,15 +214,10 @@ class Config:
     diversity:object              # parameters of `Diversified`, which makes lists varied
     evaluation:EvaluationSection  # how the model is measured
 
+@cache
 def section_types(
-    name:str="Hybrid",  # of the recommender
-)->dict[str,type]:      # section -> frozen dataclass, whose defaults are those of the stage
-    """The sections of a configuration with this recommender.
-
-    Parameters
-    ----------
-    name : str, default 'Hybrid'
-        of the recommender
+)->dict[str,type]:  # section -> frozen dataclass, whose defaults are those of the stage
+    """The sections of a configuration, with the usual recommender.
 
     Returns
     -------
@@ -231,7 +227,7 @@ def section_types(
     return dict(
         data=section_of(load_interactions, ["path"], interactions="movielens"), text=TextSection,
         encoder=section_of(TextEncoder, ["verbose"], cache_dir="auto"), projection=ProjectionSection,
-        recommender=recommender_section(name), ranking=RankingSection,
+        recommender=recommender_section("Hybrid"), ranking=RankingSection,
         diversity=section_of(Diversified, ["model", "places", "encoder", "template"]), evaluation=EvaluationSection)
 
 # %% ../../nbs/11_work/01_configuration.ipynb #14ad9229
@@ -568,7 +564,7 @@ CHOICES = {"encoder.pooling": POOLINGS, "encoder.dtype": ("auto", "float32", "bf
 READ_IF = {  # key -> the key that decides whether it is read, and for which values it is
     "projection.n_components": ("projection.method", lambda method: method != "none"), "recommender.n_candidates": ("recommender.index", bool),
     "recommender.n_sampled": ("recommender.loss", lambda loss: loss == "sampled"), "recommender.temperature": ("recommender.method", lambda method: method == "attention"),
-    "recommender.n_interests": ("recommender.method", lambda method: method == "interests"), "recommender.n_titles": ("recommender.method", lambda method: method == "text")}
+    "recommender.n_titles": ("recommender.method", lambda method: method == "text")}
 
 def config_value(
     config:Config,  # the whole configuration
@@ -675,8 +671,10 @@ def check_config(
     if not lengths or len(set(lengths)) < len(lengths): raise ValueError(f"config: evaluation.k: got {list(lengths)}; give at least one length, and each once")
     if not re.fullmatch("auto|cpu|mps|cuda(:[0-9]{1,3})?", config.encoder.device):
         raise ValueError(f"config: encoder.device: got {config.encoder.device!r}; give 'auto', 'cpu', 'mps', 'cuda', or one GPU as in 'cuda:1'")
-    try: check_template(config.text.template)
-    except ValueError as error: raise ValueError(f"config: text.{error}") from None
+    for name, check in {"text.template": check_template, "recommender.index": check_factory}.items():
+        if not (value := config_value(config, name)): continue
+        try: check(value)
+        except ValueError as error: raise ValueError(f"config: {name}:{str(error).partition(':')[2]}") from None
     check_read(changes(config), config)
     check_stages(config)
     return config
@@ -757,7 +755,7 @@ def load_config(
 def comments_of(
     maker,         # function or class
 )->dict[str,str]:  # parameter -> comment
-    """The comments beside the parameters in the source.
+    """The comments beside the parameters in the source; none where there is no source, as of a class in a notebook.
 
     Parameters
     ----------
@@ -770,12 +768,32 @@ def comments_of(
         parameter -> comment
     """
     own = inspect.isclass(maker) and not is_dataclass(maker)
-    lines = inspect.getsource(maker.__init__ if own and maker.__init__ is not object.__init__ else maker).splitlines()
+    try: lines = inspect.getsource(maker.__init__ if own and maker.__init__ is not object.__init__ else maker).splitlines()
+    except OSError: return {}
     found = [match.groups() for line in lines if (match := re.match(r"\s*(\w+)\s*[:=,][^#]*#\s*(.+)", line))]
     return dict(reversed(found))
 
 SAID = {"data.interactions": '"movielens", the packaged films, or the path of a .csv or .parquet file', "encoder.cache_dir": '"auto" is the user\'s cache folder, "off" keeps nothing, else a folder',
-        "encoder.device": "auto, cpu, mps, cuda, or one GPU as in cuda:1"}
+        "encoder.device": "auto, cpu, mps, cuda, or one GPU as in cuda:1", "data.columns": "their column name = ours, in the interactions", "data.item_columns": "the same, in the items",
+        "data.events": "event = weight, such as {purchase = 1, favourite = 0.5, view = 0.1}; None: events are not weighed"}
+
+def toml(
+    value,         # as a configuration holds it
+)->str:            # as TOML writes it
+    """One value; None is \"none\".
+
+    Parameters
+    ----------
+    value
+        as a configuration holds it
+
+    Returns
+    -------
+    str
+        as TOML writes it
+    """
+    if isinstance(value, dict): return "{" + ", ".join(f"{json.dumps(key, ensure_ascii=False)} = {toml(v)}" for key, v in value.items()) + "}"
+    return json.dumps("none" if value is None else value, ensure_ascii=False)
 
 def section_text(
     path:str,      # its name
@@ -798,7 +816,7 @@ def section_text(
     maker = getattr(section, "maker", type(section))
     said = SAID | {key: ", ".join(options) for key, options in CHOICES.items()}
     told = comments_of(maker) | {"name": maker.__doc__.splitlines()[0]} | {key.partition(".")[2]: text for key, text in said.items() if key.startswith(f"{path}.")}
-    lines = {key: f"{key} = {json.dumps('none' if value is None else value, ensure_ascii=False)}" for key, value in vars(section).items() if key not in INSIDE}
+    lines = {key: f"{key} = {toml(value)}" for key, value in vars(section).items() if key not in INSIDE}
     width = min(40, max(map(len, lines.values())))
     own = [f"{line:{width}}  # {told.get(key, '')}" for key, line in lines.items()]
     return "\n".join([f"[{path}]", *own, *(f"\n{section_text(f'{path}.{key}', getattr(section, key))}" for key in INSIDE if key in vars(section))])
