@@ -24,11 +24,13 @@ from .data.dataset import check_interactions as check_interactions
 from .data.dataset import check_items as check_items
 from .data.dataset import check_like_from as check_like_from
 from .data.dataset import check_number as check_number
+from .data.dataset import code_rows as code_rows
 from .data.dataset import find_codes as find_codes
 from .data.dataset import find_items as find_items
 from .data.dataset import find_users as find_users
 from .data.dataset import flatten_cells as flatten_cells
 from .data.dataset import fold_pairs as fold_pairs
+from .data.dataset import index_items as index_items
 from .data.dataset import join_genres as join_genres
 from .data.dataset import latest_rows as latest_rows
 from .data.dataset import like_frame as like_frame
@@ -44,6 +46,7 @@ from .data.dataset import note_trimmed as note_trimmed
 from .data.dataset import note_unused as note_unused
 from .data.dataset import once as once
 from .data.dataset import pair_numbers as pair_numbers
+from .data.dataset import parse_columns as parse_columns
 from .data.dataset import parse_numbers as parse_numbers
 from .data.dataset import part_items as part_items
 from .data.dataset import rated_matrix as rated_matrix
@@ -54,6 +57,7 @@ from .data.dataset import read_numbers as read_numbers
 from .data.dataset import read_ratings as read_ratings
 from .data.dataset import refuse as refuse
 from .data.dataset import row_weights as row_weights
+from .data.dataset import spellings as spellings
 from .data.dataset import split_year as split_year
 from .data.dataset import take_rows as take_rows
 from .data.dataset import to_matrix as to_matrix
@@ -71,6 +75,7 @@ from .data.features import sentiment as sentiment
 from .data.features import tfidf as tfidf
 from .data.files import FREE as FREE
 from .data.files import Limits as Limits
+from .data.files import TEXT as TEXT
 from .data.files import cell_bytes as cell_bytes
 from .data.files import check_columns as check_columns
 from .data.files import check_has_end as check_has_end
@@ -78,12 +83,15 @@ from .data.files import check_text as check_text
 from .data.files import count_lines as count_lines
 from .data.files import fetch as fetch
 from .data.files import find_member as find_member
+from .data.files import note_end as note_end
 from .data.files import parquet_size as parquet_size
+from .data.files import plainly_quoted as plainly_quoted
 from .data.files import read_csv as read_csv
 from .data.files import read_member as read_member
 from .data.files import read_parquet as read_parquet
 from .data.files import read_plain as read_plain
 from .data.files import read_table as read_table
+from .data.files import split_plain as split_plain
 from .data.files import split_rows as split_rows
 from .data.files import swap_separator as swap_separator
 from .data.files import text_bytes as text_bytes

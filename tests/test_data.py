@@ -217,13 +217,13 @@ def count(data, words):
     return sum(found)
 
 
-def test_the_latest_of_repeated_rows_is_kept(load):
+def test_all_of_repeated_rows_are_kept_and_the_latest_rating_counts(load):
     header = "user_id,item_id,rating"
     data = load(header + ",timestamp\n1,2,5,30\n1,2,4,10\n2,2,1,10\n1,2,3,20\n")
-    assert count(data, "repeated (user, item)") == 2
-    assert data.interactions.rating.tolist() == [5, 1] and data.interactions.timestamp.tolist() == [30, 10]
+    assert count(data, "repeat a user and an item: all kept, the latest rating counts") == 2
+    assert data.interactions.rating.tolist() == [5, 4, 1, 3] and data.ratings().toarray().tolist() == [[5], [1]] and data.like_rows().timestamp.tolist() == [30]
     data = load(header + "\n1,2,5\n1,2,4\n2,2,1\n1,2,3\n")
-    assert count(data, "repeated (user, item)") == 2 and data.interactions.rating.tolist() == [1, 3]
+    assert count(data, "repeat a user and an item") == 2 and data.ratings().toarray().tolist() == [[3], [1]] and data.likes().nnz == 0 == len(data.like_rows())
 
 
 def test_items_are_mended_and_counted(load):
@@ -273,14 +273,14 @@ def test_titles_that_are_numbers_stay_as_they_are_written(titles, kept):
 def test_columns_that_are_not_used_are_noted_with_what_they_may_mean(load):
     data = load("user_id,item_id,Rating, Time Stamp,mood\n1,2,3,4,x\n", "item_id,genre,director\n2,Drama,Ozu\n")
     assert data.notes[:2] == ("3 columns of interactions are not used: 'Rating' (did you mean 'rating'? then rename it), ' Time Stamp' (did you mean 'timestamp'? then rename it), 'mood'",
-                              "2 columns of items are not used: 'genre' (did you mean 'genres'? then rename it), 'director'")
+                              "2 columns of items are read only where a template names them: 'genre' (did you mean 'genres'? then rename it), 'director'")
     assert load("user_id,item_id,rating,timestamp,event,title,genres,year,description\n1,2,5,4,seen,A,B,1999,C\n").notes == ()
     assert "did you mean" not in str(load("user_id,item_id,rating,Rating\n1,2,5,4\n"))
 
 
 @pytest.mark.parametrize("ratings, noted", [([1, 3.5], True), ([1, 4], False), ([0, 1], True)])
 def test_ratings_without_a_like_are_noted(ratings, noted):
-    data = make_dataset(table(rating=ratings))
+    data = make_dataset(table(rating=ratings), like_from=4)
     assert [note for note in data.notes if note.startswith(f"0 likes: the highest rating is {max(ratings):g}")] == list(data.notes) and bool(data.notes) == noted
     assert (data.likes().nnz == 0) == noted
 
@@ -305,12 +305,14 @@ def test_every_row_is_kept_or_counted(rows, timed, random):
     frame = frame if timed else frame.drop(columns="timestamp")
     items = pd.DataFrame({"item_id": [9, 2, 1], "title": ["nine ", "", "one"], "year": [1990, None, 1991]}, index=[5, 5, 5])
     given_frames = frame.copy(), items.copy()
-    data = make_dataset(frame, items)
+    data = make_dataset(frame, items, like_from=6)
     for before, after in zip(given_frames, (frame, items)):
         pd.testing.assert_frame_equal(before, after)
-    assert len(data.interactions) + count(data, "repeated") == len(rows)
+    assert len(data.interactions) == len(rows) == data.rated().nnz + count(data, "repeat a user and an item")
     latest = {(u, i): r for u, i, r, t in (sorted(rows, key=lambda row: row[3]) if timed else rows)}
-    assert {(u, i): r for u, i, r in zip(*(data.interactions[c] for c in ("user_id", "item_id", "rating")))} == latest
+    for X, wanted in ((data.ratings(), latest), (data.likes(), {pair: 1 for pair, r in latest.items() if r >= 6}), (data.rated(), dict.fromkeys(latest, 1))):
+        X = X.tocoo()
+        assert {(data.users[u], data.item_ids[i]): x for u, i, x in zip(X.row, X.col, X.data)} == wanted
     assert set(data.item_ids) == {i for _, i in latest} | {1, 2, 9}
     assert count(data, "not in the items table") == len({i for _, i in latest} - {1, 2, 9})
 
@@ -380,15 +382,16 @@ def test_columns_are_renamed_and_others_kept(load, tmp_path):
 
 def test_matrix():
     ratings = table(user_id=["b", "a"], item_id=[9, 7], rating=[0, 4.])
-    data = make_dataset(ratings, pd.DataFrame({"item_id": [9, 8, 7]}))
+    data = make_dataset(ratings, pd.DataFrame({"item_id": [9, 8, 7]}), like_from=4)
     stars, likes = data.ratings(), data.likes()
     assert stars.shape == likes.shape == (2, 3) and stars.dtype == likes.dtype == np.float32 and stars.format == likes.format == "csr"
     assert stars.nnz == 2 and stars.toarray().tolist() == [[4, 0, 0], [0, 0, 0]], "a rating of 0 is stored"
     assert likes.nnz == 1 and likes.toarray().tolist() == [[1, 0, 0], [0, 0, 0]]
-    assert data.matrix(min_rating=0).toarray().tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert data.rated().toarray().tolist() == [[1, 0, 0], [0, 0, 1]] == make_dataset(ratings, data.items, like_from=0).likes().toarray().tolist()
     unrated = make_dataset(ratings.drop(columns="rating"))
-    for min_rating in (4, None, 5):
-        assert unrated.matrix(min_rating).toarray().tolist() == [[1, 0], [0, 1]], "without ratings, whatever happened is a like"
+    for X in (unrated.likes(), unrated.rated(), unrated.weights()):
+        assert X.toarray().tolist() == [[1, 0], [0, 1]], "without ratings, whatever happened is a like"
+    assert "no column 'rating'" in refusal(unrated.ratings)
 
 
 def test_take_keeps_all_codes(movielens):
@@ -397,7 +400,7 @@ def test_take_keeps_all_codes(movielens):
     mask = np.arange(len(movielens.interactions)) < 500
     for same in (movielens.take(mask), movielens.take(list(range(500)))):
         pd.testing.assert_frame_equal(some.interactions, same.interactions)
-    assert abs(some.matrix(None) + movielens.take(~mask).matrix(None) - movielens.matrix(None)).max() == 0
+    assert abs(some.ratings() + movielens.take(~mask).ratings() - movielens.ratings()).max() == 0
     again = some.take([499, 0]).take([0])
     assert again.interactions.to_dict("records") == movielens.interactions.iloc[[499]].to_dict("records")
     assert movielens.take([]).likes().nnz == 0
@@ -413,7 +416,7 @@ def test_unknown_ids_are_named(movielens):
 def test_movielens(movielens):
     assert (movielens.n_users, movielens.n_items, len(movielens.interactions)) == (671, 9066, 100_004)
     assert movielens.likes().nnz == 51_568 and movielens.item_ids.is_monotonic_increasing and movielens.users.is_monotonic_increasing
-    counts = {"repeated": 0, "title: trimmed": 2, "without title": 5, "without year": 5, "without genres": 17}
+    counts = {"repeat a user": 0, "title: trimmed": 2, "without title": 5, "without year": 5, "without genres": 17}
     assert {words: count(movielens, words) for words in counts} == counts
     assert re.match(r"Dataset: 671 users, 9,066 items, 100,004 interactions\n- 2 items with spaces", repr(movielens))
 
@@ -472,8 +475,8 @@ def test_a_faulty_release_is_refused(version, changed, parts, tmp_path):
 def test_a_release_is_mended_and_counted(tmp_path):
     data = load_movielens("25m", publish(tmp_path, "25m", ratings_csv="userId,movieId,rating,timestamp\n1,20,5,9\n1,20,4,8\n1,30,2,9",
                                          movies_csv="movieId,title,genres\n10,Untitled,(no genres listed)\n20,,Drama\n"))
-    assert data.interactions.rating.tolist() == [5, 2] and data.items.title.tolist() == ["Untitled", "", ""] and data.items.genres.tolist() == ["", "Drama", ""]
-    counts = {"repeated": 1, "not in the items table": 1, "without title": 1, "without year": 2, "without genres": 1}
+    assert data.interactions.rating.tolist() == [5, 4, 2] and data.ratings().sum() == 7 and data.items.title.tolist() == ["Untitled", "", ""] and data.items.genres.tolist() == ["", "Drama", ""]
+    counts = {"repeat a user": 1, "not in the items table": 1, "without title": 1, "without year": 2, "without genres": 1}
     assert {words: count(data, words) for words in counts} == counts and "ratings.csv does not end with a line break" in str(data)
 
 
@@ -533,8 +536,8 @@ def test_the_publisher_and_the_package_give_the_same_data(movielens):
 
 
 def test_a_matrix_is_made_once_and_cannot_be_written(movielens):
-    assert movielens.likes() is movielens.likes() and movielens.matrix(None) is movielens.matrix(None)
-    assert movielens.likes() is not movielens.matrix(-np.inf)
+    assert movielens.likes() is movielens.likes() and movielens.ratings() is movielens.ratings()
+    assert movielens.likes() is not movielens.rated()
     with pytest.raises(ValueError, match="read-only"):
         movielens.likes().data[0] = 7
 

@@ -24,11 +24,13 @@ from .dataset import check_interactions as check_interactions
 from .dataset import check_items as check_items
 from .dataset import check_like_from as check_like_from
 from .dataset import check_number as check_number
+from .dataset import code_rows as code_rows
 from .dataset import find_codes as find_codes
 from .dataset import find_items as find_items
 from .dataset import find_users as find_users
 from .dataset import flatten_cells as flatten_cells
 from .dataset import fold_pairs as fold_pairs
+from .dataset import index_items as index_items
 from .dataset import join_genres as join_genres
 from .dataset import latest_rows as latest_rows
 from .dataset import like_frame as like_frame
@@ -44,6 +46,7 @@ from .dataset import note_trimmed as note_trimmed
 from .dataset import note_unused as note_unused
 from .dataset import once as once
 from .dataset import pair_numbers as pair_numbers
+from .dataset import parse_columns as parse_columns
 from .dataset import parse_numbers as parse_numbers
 from .dataset import part_items as part_items
 from .dataset import rated_matrix as rated_matrix
@@ -54,6 +57,7 @@ from .dataset import read_numbers as read_numbers
 from .dataset import read_ratings as read_ratings
 from .dataset import refuse as refuse
 from .dataset import row_weights as row_weights
+from .dataset import spellings as spellings
 from .dataset import split_year as split_year
 from .dataset import take_rows as take_rows
 from .dataset import to_matrix as to_matrix
@@ -71,6 +75,7 @@ from .features import sentiment as sentiment
 from .features import tfidf as tfidf
 from .files import FREE as FREE
 from .files import Limits as Limits
+from .files import TEXT as TEXT
 from .files import cell_bytes as cell_bytes
 from .files import check_columns as check_columns
 from .files import check_has_end as check_has_end
@@ -78,12 +83,15 @@ from .files import check_text as check_text
 from .files import count_lines as count_lines
 from .files import fetch as fetch
 from .files import find_member as find_member
+from .files import note_end as note_end
 from .files import parquet_size as parquet_size
+from .files import plainly_quoted as plainly_quoted
 from .files import read_csv as read_csv
 from .files import read_member as read_member
 from .files import read_parquet as read_parquet
 from .files import read_plain as read_plain
 from .files import read_table as read_table
+from .files import split_plain as split_plain
 from .files import split_rows as split_rows
 from .files import swap_separator as swap_separator
 from .files import text_bytes as text_bytes

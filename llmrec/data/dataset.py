@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['MOVIELENS_SHA256', 'LATEST', 'ITEM_COLUMNS', 'EVENT_COLUMNS', 'OTHER_NAMES', 'NESTED', 'RELEASES', 'RATING_COLUMNS',
-           'movielens_path', 'read_movielens', 'refuse', 'parse_numbers', 'check_number', 'check_ids', 'note_trimmed',
+           'movielens_path', 'read_movielens', 'refuse', 'check_number', 'spellings', 'check_ids', 'note_trimmed',
            'check_events', 'row_weights', 'usual_like_from', 'check_like_from', 'find_codes', 'fold_pairs', 'once',
            'pair_numbers', 'latest_rows', 'liked_rows', 'to_matrix', 'like_matrix', 'weight_matrix', 'rating_matrix',
-           'rated_matrix', 'like_frame', 'take_rows', 'find_users', 'find_items', 'Dataset', 'join_genres',
-           'flatten_cells', 'check_interactions', 'as_text', 'check_items', 'note_unused', 'note_likes', 'part_items',
-           'make_dataset', 'load_interactions', 'read_numbers', 'read_ratings', 'split_year', 'read_films',
-           'load_movielens', 'load_tags']
+           'rated_matrix', 'like_frame', 'take_rows', 'index_items', 'code_rows', 'find_users', 'find_items', 'Dataset',
+           'join_genres', 'flatten_cells', 'check_interactions', 'as_text', 'check_items', 'note_unused', 'note_likes',
+           'part_items', 'make_dataset', 'parse_numbers', 'parse_columns', 'load_interactions', 'read_numbers',
+           'read_ratings', 'split_year', 'read_films', 'load_movielens', 'load_tags']
 
 # %% ../../nbs/01_data/01_dataset.ipynb #4ef2ca05
 import csv, difflib, hashlib, io, lzma, math, pickle, warnings
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.compute as pc
 from scipy.sparse import csr_matrix
 
-from .files import Limits, check_columns, fetch, read_csv, read_member, read_table, write_whole
+from .files import TEXT, Limits, check_columns, fetch, read_csv, read_member, read_table, write_whole
 
 # %% ../../nbs/01_data/01_dataset.ipynb #ec2fd375
 MOVIELENS_SHA256 = "f11eb406d322dbeff4445a4e4954b6a37b6c210af3f2142310e895d2ee15f3c5"
@@ -101,31 +101,6 @@ def refuse(
 # %% ../../nbs/01_data/01_dataset.ipynb #f794a5f8
 LATEST = 1e11  # seconds since 1970 that a timestamp may say: the year 5138
 
-def parse_numbers(
-    values:pd.Series,   # a column as it came
-    kind:pa.DataType,   # int64 or float64
-)->pd.Series|None:      # its numbers; None unless it is text from a file in which every cell is written plainly
-    """Read a column of text at the speed of Arrow, or not at all.
-
-    Parameters
-    ----------
-    values : pd.Series
-        a column as it came
-    kind : pa.DataType
-        int64 or float64
-
-    Returns
-    -------
-    pd.Series | None
-        its numbers; None unless it is text from a file in which every cell is written plainly
-    """
-    if not isinstance(values.dtype, pd.ArrowDtype) or not pa.types.is_string(values.dtype.pyarrow_dtype): return None
-    text = values.array.__arrow_array__()
-    try: numbers = pc.cast(text, kind)
-    except pa.ArrowInvalid: return None
-    if text.null_count or pa.types.is_integer(kind) and not pc.all(pc.equal(pc.cast(numbers, text.type), text)).as_py(): return None
-    return pd.Series(numbers.to_numpy(), index=values.index, name=values.name)
-
 def check_number(
     values:pd.Series,  # a column as it came, text or numbers
     column:str,        # its name, for the message
@@ -153,8 +128,7 @@ def check_number(
     if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
         raise ValueError(f"column {column!r}: holds dates ({values.dtype}); give seconds since 1970: "
                          f"(t - pd.Timestamp(0, tz=t.dt.tz)) // pd.Timedelta('1s')")
-    numbers = parse_numbers(values, pa.float64())
-    if numbers is None: numbers = pd.to_numeric(values.astype("object"), errors="coerce").astype("float64")
+    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
     unit = " in seconds since 1970" if column == "timestamp" else ""
     refuse(column, values, ~np.isfinite(numbers), "hold no finite number", f"give each a number{unit} or remove the rows")
     refuse(column, values, numbers < lowest, f"are below {lowest:g}", f"give numbers{unit} of at least {lowest:g}")
@@ -163,6 +137,25 @@ def check_number(
     return numbers.astype("int64") if (numbers % 1 == 0).all() and numbers.abs().max() < 2**53 else numbers
 
 # %% ../../nbs/01_data/01_dataset.ipynb #b972e46d
+def spellings(
+    values:pd.Series,  # a column of ids as it came
+)->tuple[pd.Series,np.ndarray]:  # of text each spelling once, else the column itself; (n,) int, which of them each row has
+    """A million rows of text have far fewer ids than rows, and each needs to be looked at once.
+
+    Parameters
+    ----------
+    values : pd.Series
+        a column of ids as it came
+
+    Returns
+    -------
+    tuple[pd.Series, np.ndarray]
+        of text each spelling once, else the column itself; (n,) int, which of them each row has
+    """
+    if not isinstance(values.dtype, pd.StringDtype) and values.dtype != TEXT: return values, np.arange(len(values))
+    rows, known = pd.factorize(values, use_na_sentinel=False)
+    return pd.Series(known), rows
+
 def check_ids(
     values:pd.Series,  # a column of ids as it came
     column:str,        # its name, for the message
@@ -182,20 +175,23 @@ def check_ids(
         int64 if every id is a whole number written plainly, else text
     """
     if pd.api.types.is_signed_integer_dtype(values) and values.notna().all(): return values.astype("int64")
-    if (whole := parse_numbers(values, pa.int64())) is not None: return whole
-    text = values.astype("string").str.strip()
-    refuse(column, values, text.isna() | (text == ""), "hold no id", "remove the rows or give each an id")
-    refuse(column, values, text.str.contains(r"[\x00-\x1f\x7f]"), "hold control characters or line breaks", "the file is damaged; get it again")
+    known, rows = spellings(values)
+    text = known.astype("string").str.strip()
+    refuse(column, values, (text.isna() | (text == "")).to_numpy(bool, na_value=True)[rows], "hold no id", "remove the rows or give each an id")
+    refuse(column, values, text.str.contains(r"[\x00-\x1f\x7f]").to_numpy(bool)[rows], "hold control characters or line breaks", "the file is damaged; get it again")
     if pd.api.types.is_float_dtype(values): text = text.str.removesuffix(".0")
-    if isinstance(values.dtype, pd.StringDtype): return text.astype("str")
-    digits = text.str.fullmatch(r"-?[0-9]+").to_numpy(bool)
-    if values.dtype == object and pd.api.types.infer_dtype(values) == "mixed-integer": digits = values.map(lambda v: not isinstance(v, str)).to_numpy(bool)
-    fewer = digits if digits.sum() <= (~digits).sum() else ~digits
-    refuse(column, values, fewer & digits.any(), "are of another kind than the rest (whole numbers and text are mixed)",
-           "use one kind; to keep all as text, read the file yourself with dtype=str and call make_dataset")
-    if text.str.fullmatch(r"0|-?[1-9][0-9]*").all() and (whole := pd.to_numeric(text.astype("object"))).dtype == "int64": return whole
-    return text.astype("str")
+    whole = None
+    if not isinstance(values.dtype, pd.StringDtype):
+        digits = text.str.fullmatch(r"-?[0-9]+").to_numpy(bool)[rows]
+        if values.dtype == object and pd.api.types.infer_dtype(values) == "mixed-integer": digits = values.map(lambda v: not isinstance(v, str)).to_numpy(bool)
+        fewer = digits if digits.sum() <= (~digits).sum() else ~digits
+        refuse(column, values, fewer & digits.any(), "are of another kind than the rest (whole numbers and text are mixed)",
+               "use one kind; to keep all as text, read the file yourself with dtype=str and call make_dataset")
+        if text.str.fullmatch(r"0|-?[1-9][0-9]*").all(): whole = pd.to_numeric(text.astype("object"))
+    ids = whole if whole is not None and whole.dtype == "int64" else text.astype("str")
+    return ids.iloc[rows].set_axis(values.index)
 
+# %% ../../nbs/01_data/01_dataset.ipynb #e8a56d6b
 def note_trimmed(
     values:pd.Series,  # a column of ids as it came
     column:str,        # its name, for the note
@@ -214,10 +210,11 @@ def note_trimmed(
     list[str]
         one note with counts, or none
     """
-    if pd.api.types.is_numeric_dtype(values) or parse_numbers(values, pa.int64()) is not None: return []
-    text = values.astype("string")
+    if pd.api.types.is_numeric_dtype(values): return []
+    known, rows = spellings(values)
+    text = known.astype("string")
     short = text.str.strip()
-    if not (n := int((short != text).sum())): return []
+    if not (n := int((short != text).to_numpy(bool, na_value=False)[rows].sum())): return []
     joined = text.nunique() - short.nunique()
     return [f"{n:,} rows with spaces around their {column}: trimmed" + (f", {joined:,} ids are the same as another now" if joined else "")]
 
@@ -272,6 +269,7 @@ def row_weights(
            f'give it one, or 0 if it says nothing: events={{..., "{unknown}": 0.5}}; in a configuration data.events = {{..., "{unknown}" = 0.5}}')
     return weights
 
+# %% ../../nbs/01_data/01_dataset.ipynb #bf08e7cc
 def usual_like_from(
     frame:pd.DataFrame,  # interactions
     events:dict|None,    # event -> weight
@@ -545,6 +543,31 @@ def take_rows(self,
     vars(part).update(like_from=self.like_from, codes=tuple(codes[rows] for codes in self.codes))
     return part
 
+# %% ../../nbs/01_data/01_dataset.ipynb #fead072d
+def index_items(self,
+)->pd.Index:  # position = item code
+    """Item ids.
+
+    Returns
+    -------
+    pd.Index
+        position = item code
+    """
+    return pd.Index(self.items.item_id)
+
+def code_rows(self,
+)->tuple[np.ndarray,np.ndarray]:  # (n_interactions,) int each
+    """The user code and the item code of every interaction; each id is looked up once.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        (n_interactions,) int each
+    """
+    columns = [(self.user_codes, self.interactions.user_id), (self.item_codes, self.interactions.item_id)]
+    found = [(find, *pd.factorize(ids, use_na_sentinel=False)) for find, ids in columns]
+    return tuple(find(ids)[rows] for find, rows, ids in found)
+
 def find_users(self,
     ids,          # array-like of user ids
 )->np.ndarray:    # (len(ids),) int codes
@@ -607,6 +630,7 @@ class Dataset:
     events: dict|None = None      # event -> weight; None: events are not weighed
 
     user_codes, item_codes, take = find_users, find_items, take_rows
+    item_ids, codes = cached_property(index_items), cached_property(code_rows)
     pairs, latest, liked, like_rows = pair_numbers, latest_rows, liked_rows, like_frame
     likes, weights, ratings, rated = like_matrix, weight_matrix, rating_matrix, rated_matrix
 
@@ -629,16 +653,6 @@ class Dataset:
     def by_rating(self):
         "Whether ratings say what a like is; otherwise the sums of weights do."
         return "rating" in self.interactions and not self.events
-
-    @cached_property
-    def item_ids(self):
-        "Item ids; position = item code."
-        return pd.Index(self.items.item_id)
-
-    @cached_property
-    def codes(self):
-        "Two int arrays: the user code and the item code of every interaction."
-        return self.user_codes(self.interactions.user_id), self.item_codes(self.interactions.item_id)
 
     def __repr__(self):
         head = f"Dataset: {self.n_users:,} users, {self.n_items:,} items, {len(self.interactions):,} interactions"
@@ -684,7 +698,7 @@ def flatten_cells(
     """
     flat = {}
     for column in frame.columns.intersection([*EVENT_COLUMNS, *ITEM_COLUMNS, *OTHER_NAMES]):
-        if frame[column].dtype == pd.ArrowDtype(pa.string()): continue
+        if frame[column].dtype == TEXT: continue
         values = frame[column].astype(object) if isinstance(frame[column].dtype, pd.ArrowDtype) else frame[column]
         if values.dtype != object or pd.api.types.infer_dtype(values) not in ("mixed", "mixed-integer", "bytes"): continue
         if genres := column in ("genres", "category"): values = flat[column] = values.map(join_genres)
@@ -715,10 +729,7 @@ def check_interactions(
     for column, limits in {"rating": (), "timestamp": (0, LATEST), "weight": (0,)}.items():
         if column in frame: new[column] = check_number(frame[column], column, *limits)
     new |= {c: new[c].astype("float64") for c in ("rating", "weight") if c in new}
-    new |= {c: frame[c].astype("str") for c in frame.columns.difference([*new]) if frame[c].dtype == pd.ArrowDtype(pa.string())}
-    frame = frame.assign(**new).reset_index(drop=True)
-    repeated = int(frame.duplicated(["user_id", "item_id"]).sum())
-    return frame, notes + ([f"{repeated:,} rows repeat a user and an item: all kept{', the latest rating counts' * ('rating' in frame)}"] if repeated else [])
+    return frame.assign(**new).reset_index(drop=True), notes
 
 # %% ../../nbs/01_data/01_dataset.ipynb #eaed6d2f
 def as_text(
@@ -772,7 +783,6 @@ def check_items(
         years = check_number(frame.year.where(known, 0), "year")
         refuse("year", frame.year, (years % 1 != 0) | (years.abs() > 9999), "hold no year", "give a whole number of at most four digits, or nothing")
         new["year"] = years.astype("Int64").where(known)
-    new |= {c: frame[c].astype("str") for c in frame.columns.difference([*new]) if frame[c].dtype == pd.ArrowDtype(pa.string())}
     frame = frame.assign(**new).sort_values("item_id").reset_index(drop=True)
     empty = {c: int((frame[c].isna() | (frame[c] == "")).sum()) for c in frame.columns.intersection(ITEM_COLUMNS[:3])}
     return frame, notes + [f"{n:,} items without {called.get(column, column)}: kept" for column, n in empty.items() if n]
@@ -811,7 +821,7 @@ def note_unused(
 def note_likes(
     data,          # a Dataset
 )->list[str]:      # notes, or none
-    """Say so if nothing is a like, or if events of several kinds count alike.
+    """Say so if rows repeat a user and an item, if nothing is a like, or if events of several kinds count alike.
 
     Parameters
     ----------
@@ -823,7 +833,8 @@ def note_likes(
     list[str]
         notes, or none
     """
-    frame, notes = data.interactions, []
+    frame, repeated = data.interactions, int((np.diff(np.sort(data.pairs())) == 0).sum())
+    notes = [f"{repeated:,} rows repeat a user and an item: all kept{', the latest rating counts' * data.by_rating}"] if repeated else []
     values = frame.rating if data.by_rating else row_weights(frame, data.events)
     if values.max() < data.like_from and not len(data.liked()):
         notes.append(f"0 likes: the highest {'rating' if data.by_rating else 'weight'} is {values.max():g}, and a like is one of at least {data.like_from:g}; pass another like_from")
@@ -897,9 +908,56 @@ def make_dataset(
         items = items.fillna({c: "" for c in items.columns.intersection(["title", "genres", "description"])})
     data = Dataset(frame, items, pd.Index(np.sort(frame.user_id.unique()), name="user_id"), like_from=like_from, events=events)
     check_like_from(frame, data.like_from)
-    return replace(data, notes=(*notes, *note_likes(data), *found, *more))
+    vars(data).update(notes=(*notes, *note_likes(data), *found, *more))
+    return data
 
 # %% ../../nbs/01_data/01_dataset.ipynb #58fb07e0
+def parse_numbers(
+    values:pd.Series,   # a column of a file as text
+    kind:pa.DataType,   # int64 or float64
+)->pd.Series:           # its numbers; the text as it was unless every cell is a number, and of int64 the one way to write it
+    """Read numbers from text at the speed of Arrow, or leave them to the checks.
+
+    Parameters
+    ----------
+    values : pd.Series
+        a column of a file as text
+    kind : pa.DataType
+        int64 or float64
+
+    Returns
+    -------
+    pd.Series
+        its numbers; the text as it was unless every cell is a number, and of int64 the one way to write it
+    """
+    text = values.array.__arrow_array__()
+    try: numbers = pc.cast(text, kind)
+    except pa.ArrowInvalid: return values
+    if text.null_count or pa.types.is_integer(kind) and not pc.all(pc.equal(pc.cast(numbers, text.type), text)).as_py(): return values
+    return pd.Series(numbers.to_numpy(), index=values.index)
+
+def parse_columns(
+    frame:pd.DataFrame,  # a table as `read_table` gives it; its columns are exchanged one by one, so that memory never holds them all twice
+)->pd.DataFrame:         # the same, numbers read where they are plain
+    """Read the columns that must be numbers, and ids that are; other text becomes text that is believed.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        a table as `read_table` gives it; its columns are exchanged one by one, so that memory never holds them all twice
+
+    Returns
+    -------
+    pd.DataFrame
+        the same, numbers read where they are plain
+    """
+    kinds = dict(user_id=pa.int64(), item_id=pa.int64(), timestamp=pa.int64(), rating=pa.float64(), weight=pa.float64())
+    for column in frame.columns[frame.dtypes == TEXT] if frame.columns.is_unique else []:
+        frame[column] = parse_numbers(frame[column], kinds[column]) if column in kinds else frame[column].astype("str")
+        pa.default_memory_pool().release_unused()
+    return frame
+
+# %% ../../nbs/01_data/01_dataset.ipynb #b4a895e5
 def load_interactions(
     path:str|Path,             # .csv or .parquet with columns user_id, item_id, rating?, timestamp?, event?, weight?
     items:str|Path|None=None,  # .csv or .parquet with item_id, title?, genres or category?, year?, description?, …; None: taken from `path`
@@ -944,8 +1002,9 @@ def load_interactions(
     if item_columns and items is None: raise ValueError("item_columns: names columns of the items table, and `items` is None; give its path, or rename them with `columns`")
     limits = Limits(max_rows, max_bytes, max_ratio)
     tables, notes = zip(read_table(path, columns, limits), *([read_table(items, item_columns, limits)] if items is not None else []))
-    data = make_dataset(*tables, like_from=like_from, events=events)
-    return replace(data, notes=(*(note for part in notes for note in part), *data.notes))
+    data = make_dataset(*map(parse_columns, tables), like_from=like_from, events=events)
+    vars(data).update(notes=(*(note for part in notes for note in part), *data.notes))
+    return data
 
 # %% ../../nbs/01_data/01_dataset.ipynb #2efb4908
 RELEASES = {  # version -> checksum of ml-VERSION.zip, as GroupLens publishes it in ml-VERSION.zip.md5
@@ -1005,7 +1064,7 @@ def read_ratings(
     frame, notes = read_numbers(raw, separator), []
     if frame is None: frame, notes = read_csv(path / name, raw, separator, None if separator == "," else RATING_COLUMNS, limits=limits)
     check_columns(frame, RATING_COLUMNS, f"path: {path / name}")
-    refuse("rating", frame.rating, ~pd.to_numeric(frame.rating, errors="coerce").between(.5, 5), "are no rating from 0.5 to 5", "the file is damaged or of another release")
+    refuse("rating", frame.rating, ~pd.to_numeric(frame.rating, errors="coerce").astype("float64").between(.5, 5), "are no rating from 0.5 to 5", "the file is damaged or of another release")
     return frame.rename(columns={"userId": "user_id", "movieId": "item_id"}), notes
 
 # %% ../../nbs/01_data/01_dataset.ipynb #e3111dc7
@@ -1024,8 +1083,9 @@ def split_year(
     tuple[pd.Series, pd.Series]
         titles without the year, and years (Int64); a title that ends in no year stays whole
     """
-    parts = titles.astype("str").str.strip().str.extract(r"^(.*\S)\s*\((\d{4})\)$")
-    return parts[0].fillna(titles.str.strip()), pd.to_numeric(parts[1]).astype("Int64")
+    titles = titles.astype("str").str.strip()
+    parts = titles.str.extract(r"^(.*\S)\s*\((\d{4})\)$")
+    return parts[0].fillna(titles), pd.to_numeric(parts[1]).astype("Int64")
 
 def read_films(
     path:Path,       # folder or zip of a release

@@ -6,6 +6,8 @@
 __all__ = ['mark_impossible', 'interpolate_in_time', 'fill_missing', 'drop_flat_raters', 'drop_bursts', 'k_core']
 
 # %% ../../nbs/01_data/05_denoising.ipynb #871732d5
+from dataclasses import replace
+
 import numpy as np, pandas as pd
 
 from .dataset import Dataset, check_number
@@ -140,7 +142,7 @@ def drop_flat_raters(
     flat = users.index[(users["size"] >= at_least) & (users["nunique"] == 1)]
     drop = data.interactions.user_id.isin(flat)
     notes = [f"{len(flat):,} users whose {at_least} or more ratings are all equal: their {drop.sum():,} interactions dropped"] if len(flat) else []
-    return Dataset(data.interactions[~drop], data.items, data.users, (*data.notes, *notes))
+    return replace(data, interactions=data.interactions[~drop], notes=(*data.notes, *notes))
 
 # %% ../../nbs/01_data/05_denoising.ipynb #0e5752ee
 def drop_bursts(
@@ -179,7 +181,7 @@ def drop_bursts(
     burst[order] = edges.cumsum()[:-1] > 0
     n_users = data.interactions.user_id[burst].nunique()
     notes = [f"more than {most} interactions within {seconds:g} s: {burst.sum():,} interactions of {n_users:,} users dropped"] if burst.any() else []
-    return Dataset(data.interactions[~burst], data.items, data.users, (*data.notes, *notes))
+    return replace(data, interactions=data.interactions[~burst], notes=(*data.notes, *notes))
 
 # %% ../../nbs/01_data/05_denoising.ipynb #9b84d4f2
 def k_core(
@@ -216,4 +218,4 @@ def k_core(
     user_has, item_has = user_has >= k_user, item_has >= k_item
     dropped = f"{(~keep).sum():,} interactions, {(~user_has).sum():,} users and {(~item_has).sum():,} items dropped in {rounds - 1} rounds"
     notes = [f"core of {k_user} per user and {k_item} per item: {dropped}"] if not (user_has.all() and item_has.all()) else []
-    return Dataset(data.interactions[keep].reset_index(drop=True), data.items[item_has].reset_index(drop=True), data.users[user_has], (*data.notes, *notes))
+    return replace(data, interactions=data.interactions[keep].reset_index(drop=True), items=data.items[item_has].reset_index(drop=True), users=data.users[user_has], notes=(*data.notes, *notes))

@@ -8,11 +8,12 @@ __all__ = ['TAGS', 'TAG', 'ENTITY', 'UNPRINTABLE', 'NO_WIDTH', 'POSSESSIVE', 'TE
 
 # %% ../../nbs/01_data/02_text.ipynb #eaf73de7
 import html, html.entities, re, string, unicodedata
+from dataclasses import replace
 
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from .dataset import Dataset, as_text
+from .dataset import OTHER_NAMES, Dataset, as_text
 
 # %% ../../nbs/01_data/02_text.ipynb #fdf88e98
 TAGS = """a abbr b big blockquote body br center cite code dd del div dl dt em font h1 h2 h3 h4 h5 h6 head hr html i iframe img ins kbd li link meta
@@ -79,7 +80,7 @@ def clean_items(
     columns = data.items.columns.intersection(["title", "genres", "description"])
     clean = {c: data.items[c].map(clean_text) for c in columns}
     notes = [f"{n:,} items with an unclean {c}: cleaned" for c in columns if (n := int((clean[c] != data.items[c]).sum()))]
-    return Dataset(data.interactions, data.items.assign(**clean), data.users, (*data.notes, *notes))
+    return replace(data, items=data.items.assign(**clean), notes=(*data.notes, *notes))
 
 # %% ../../nbs/01_data/02_text.ipynb #acab08a8
 POSSESSIVE = re.compile(r"['’]s\b")
@@ -113,6 +114,7 @@ FIELDS = ("title", "genres", "year", "description")
 
 def check_template(
     template:str,   # "{title}[ ({year})]": fields in braces, optional parts in square brackets
+    columns=None,   # names of columns that may be fields beside FIELDS; None: not known yet, any name may be one
 )->list[list]:      # for each part, [its text, its fields]
     """Cut a template into its parts; raises `ValueError` naming `template` for an unknown field or a stray bracket.
 
@@ -120,29 +122,33 @@ def check_template(
     ----------
     template : str
         "{title}[ ({year})]": fields in braces, optional parts in square brackets
+    columns : default None
+        names of columns that may be fields beside FIELDS; None: not known yet, any name may be one
 
     Returns
     -------
     list[list]
         for each part, [its text, its fields]
     """
-    parts = []
+    known, parts = [*FIELDS, *OTHER_NAMES, *map(str, () if columns is None else columns)], []
+    there = f"fields are {', '.join(dict.fromkeys(known))[:300]}{' and the other columns of the items' * (columns is None)}"
     for part in re.findall(r"\[[^\[\]]*\]|[^\[\]]+|[\[\]]", template):
         try: places = [place[1:] for place in string.Formatter().parse(part.strip("[]")) if place[1] is not None]
         except ValueError as error: raise ValueError(f"template: {template!r} is not well formed: {error}") from None
         if any(spec or conversion for _, spec, conversion in places):
             raise ValueError(f"template: {template!r} has something after a field's name; write {{title}}, not {{title:10}} or {{title!r}}")
         fields = [field for field, _, _ in places]
-        if (unknown := [f for f in fields if f not in FIELDS]) or part in "[]":
+        named = re.compile(r"[^\W\d][^.]*").fullmatch if columns is None else known.__contains__
+        if (unknown := [f for f in fields if not named(f)]) or part in "[]":
             raise ValueError(f"template: {template!r} has {f'the unknown field {unknown[0]!r}' if unknown else 'a stray bracket'}; "
-                             f"fields are {', '.join(FIELDS)}; optional parts stand in [ ]")
+                             f"{there}; optional parts stand in [ ]")
         parts.append([part, fields])
-    if not any(fields for _, fields in parts): raise ValueError(f"template: {template!r} has no field; fields are {', '.join(FIELDS)}")
+    if not any(fields for _, fields in parts): raise ValueError(f"template: {template!r} has no field; {there}")
     return parts
 
 # %% ../../nbs/01_data/02_text.ipynb #f293f8ea
 def item_text(
-    items:pd.DataFrame,      # at least one of the columns title, genres, year, description; one row per item
+    items:pd.DataFrame,      # one row per item; any of its columns may be a field
     template:str=TEMPLATE,   # fields in braces; a part in square brackets is left out where one of its fields is empty
 )->list[str]:                # one text per row; "" where nothing is known
     """One text per item, for a language model to read.
@@ -152,7 +158,7 @@ def item_text(
     Parameters
     ----------
     items : pd.DataFrame
-        at least one of the columns title, genres, year, description; one row per item
+        one row per item; any of its columns may be a field
     template : str, default TEMPLATE
         fields in braces; a part in square brackets is left out where one of its fields is empty
 
@@ -161,10 +167,12 @@ def item_text(
     list[str]
         one text per row; "" where nothing is known
     """
-    parts = check_template(template)
+    other = {name: ours for name, ours in OTHER_NAMES.items() if not {name, ours} <= set(items)}
+    for name, ours in other.items(): template = template.replace(f"{{{name}}}", f"{{{ours}}}")
+    items, parts = items.rename(columns=other), check_template(template, items.columns)
     if not items.columns.intersection(wanted := [name for _, names in parts for name in names]).size:
         raise ValueError(f"items: none of the template's fields {wanted} among the columns {items.columns.tolist()}; give items a title")
-    values = items.reindex(columns=FIELDS).apply(as_text)
+    values = items.reindex(columns=[*{*FIELDS, *wanted}]).apply(as_text)
     values["genres"] = values.genres.str.replace("|", ", ")
     texts = []
     for row in values.to_dict("records"):

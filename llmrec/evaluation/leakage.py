@@ -8,7 +8,7 @@ __all__ = ['TIME_CUTS', 'leaked_pairs', 'future_rows', 'moved_likes', 'time_in_i
 
 # %% ../../nbs/03_evaluation/04_leakage.ipynb #47fae373
 import html, warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np, pandas as pd
 from scipy.sparse import csr_matrix
@@ -87,13 +87,13 @@ def moved_likes(
     """
     def label(split):
         "The likes of a split, each with its part."
-        parts = ((name, getattr(split, name).interactions) for name in ("train", "validation", "test"))
-        labels = pd.concat([rows.assign(part=name) for name, rows in parts]).drop_duplicates(["user_id", "item_id"])
-        return labels[labels.rating >= 4] if "rating" in labels else labels
-    rows = pd.concat([split.fit.interactions, split.test.interactions]).drop_duplicates(["user_id", "item_id"])
+        parts = ((name, getattr(split, name).like_rows()) for name in ("train", "validation", "test"))
+        return pd.concat([rows.assign(part=name) for name, rows in parts]).drop_duplicates(["user_id", "item_id"])
+    only_test = ~np.isin(split.test.pairs(), split.fit.pairs())
+    rows = pd.concat([split.fit.interactions, split.test.interactions[only_test]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that few users remain was said when the split was made
-        again = PROTOCOLS[split.name](Dataset(rows.sample(frac=1, random_state=0), split.fit.items, split.fit.users))
+        again = PROTOCOLS[split.name](replace(split.fit, interactions=rows.sample(frac=1, random_state=0)))
     both = label(split).merge(label(again), on=["user_id", "item_id"], how="outer", suffixes=("_before", "_after"))
     return both.loc[both.part_before != both.part_after, ["user_id", "item_id", "part_before", "part_after"]]
 
@@ -181,7 +181,7 @@ def model_knowledge(
     if not len(codes): raise ValueError("split: no user has likes in both fit and test, so the model cannot be judged; leave it out")
     codes = np.sort(rng.permutation(codes)[:n_users])
     rows = fit.interactions.assign(user_id=others[fit.user_codes(fit.interactions.user_id)])
-    refitted, renamed = clone(model).fit(fit), clone(model).fit(Dataset(rows, fit.items, fit.users))
+    refitted, renamed = clone(model).fit(fit), clone(model).fit(replace(fit, interactions=rows))
     known = {"as_given": outranked(model, fit.users[codes], truth[codes]), "refitted": outranked(refitted, fit.users[codes], truth[codes]),
              "renamed": outranked(renamed, others[codes], truth[codes])}
     return pd.DataFrame(known, index=fit.users[codes])

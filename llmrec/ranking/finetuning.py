@@ -56,8 +56,7 @@ def like_pairs(
     check_whole(n_last=n_last)
     texts = check_texts(texts)
     if len(texts) != train.n_items: raise ValueError(f"texts: got {len(texts)}; give one for each of the {train.n_items} items")
-    frame = train.interactions
-    if "rating" in frame: frame = frame[frame.rating >= 4]
+    frame = train.like_rows()
     likes = pd.DataFrame(dict(user=train.user_codes(frame.user_id), item=train.item_codes(frame.item_id), time=frame.get("timestamp", 0)))
     likes = likes.assign(key=np.random.default_rng(rng).random(len(likes))).sort_values(["user", "time", "key"])
     before = np.column_stack([likes.groupby("user").item.shift(i, fill_value=-1) for i in range(1, n_last + 1)])

@@ -42,9 +42,8 @@ def like_order(
     tuple[np.ndarray, np.ndarray]
         (n_likes,) int user codes, ascending, and (n_likes,) int item codes, oldest first for each user
     """
-    likes = train.interactions
+    likes = train.like_rows()
     if "timestamp" not in likes: raise ValueError("train: has no column 'timestamp'; a model of sequences needs to know what came first")
-    if "rating" in likes: likes = likes[likes.rating >= 4]
     users, items = train.user_codes(likes.user_id), train.item_codes(likes.item_id)
     order = np.lexsort((rng.random(len(likes)), likes.timestamp, users))
     return users[order], items[order]

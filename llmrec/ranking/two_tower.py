@@ -257,15 +257,14 @@ def hold_out(
     tuple[csr_matrix, csr_matrix]
         (n_users, n_items) likes to train on, and likes to stop by
     """
-    likes = train.interactions.reset_index(drop=True)
-    if "rating" in likes: likes = likes[likes.rating >= 4]
-    likes = likes.assign(key=rng.random(len(likes)))
+    likes = train.like_rows()
+    likes = likes.assign(key=rng.random(len(likes)), pair=train.pairs()[train.liked()])
     likes = likes.sort_values([*likes.columns.intersection(["timestamp"]), "key"])
     by_user = likes.groupby("user_id").key
     size, from_end = by_user.transform("size"), by_user.cumcount(ascending=False)
     held = (size >= 3) & (from_end < np.maximum(1, size // 10))
     if not held.any(): raise ValueError("train: nobody has 3 likes, so none can be held out to stop by")
-    return tuple(train.take(likes.index[part].to_numpy()).likes() for part in (~held, held))
+    return tuple(train.take(np.isin(train.pairs(), likes.pair[part])).likes() for part in (~held, held))
 
 def held_ndcg(
     weights:torch.Tensor,   # (n_weights,) of both towers

@@ -322,7 +322,7 @@ def save_recommender(
         raise TypeError(f"{type(model).__name__}: holds a fitted model in {inner[0]}, and a file holds one; save {', '.join(inner)} by itmodel")
     tables = dict(interactions=model.train_.interactions, items=model.train_.items, users=model.train_.users.to_frame(index=False, name="user_id"))
     build_estimator(description := describe_estimator(model))
-    header = json.dumps(dict(description, learned=list(learned), sparse=[k for k, v in learned.items() if issparse(v)], notes=model.train_.notes))
+    header = json.dumps(dict(description, learned=list(learned), sparse=[k for k, v in learned.items() if issparse(v)], notes=model.train_.notes, like_from=model.train_.like_from, events=model.train_.events))
     parts = {name: as_bytes(value) for name, value in (tables | learned).items()}
     np.savez(buffer := io.BytesIO(), allow_pickle=False, header=header, **parts)
     write_whole(path, buffer.getvalue())
@@ -500,7 +500,7 @@ def load_recommender(
         learned = {name: parts[name] if parts[name].ndim else parts[name].item() for name in header["learned"]}
         for name in header["sparse"]: learned[name] = load_npz(io.BytesIO(learned[name].tobytes()))
         model = build_estimator(header)
-        Recommender.fit(model, Dataset(*tables, pd.Index(users.user_id, name="user_id"), tuple(header["notes"])))
+        Recommender.fit(model, Dataset(*tables, pd.Index(users.user_id, name="user_id"), tuple(header["notes"]), header["like_from"], header["events"]))
     except FileNotFoundError: raise
     except Exception as error: raise ValueError(f"path: {path} is not a whole saved model ({error}); save it again") from None
     for name, value in learned.items(): setattr(model, name, value)

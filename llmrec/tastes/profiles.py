@@ -51,8 +51,8 @@ def later_likes(
 def weigh_history(
     data:Dataset,            # a training part
     half_life:float|None=None,  # a like weighs half as much for every so many later likes of the same person; None: age does not matter
-    by_rating:bool=False,    # a like weighs its rating less 3, so a 5 twice as much as a 4
-    dislikes:float=0.,       # films rated below 3 enter with minus this weight; 0 leaves them out
+    by_rating:bool=False,    # the lowest rating that is a like weighs 1, and each point above it 1 more, so a 5 weighs twice as much as a 4
+    dislikes:float=0.,       # items rated more than a point below a like enter with minus this weight; 0 leaves them out
 )->csr_matrix:               # (n_users, n_items) float32, above 0 for likes, below 0 for dislikes
     """How much each film of a person's history counts; as it stands, 1 for each like.
 
@@ -66,9 +66,9 @@ def weigh_history(
     half_life : float | None, default None
         a like weighs half as much for every so many later likes of the same person; None: age does not matter
     by_rating : bool, default False
-        a like weighs its rating less 3, so a 5 twice as much as a 4
+        the lowest rating that is a like weighs 1, and each point above it 1 more, so a 5 weighs twice as much as a 4
     dislikes : float, default 0.0
-        films rated below 3 enter with minus this weight; 0 leaves them out
+        items rated more than a point below a like enter with minus this weight; 0 leaves them out
 
     Returns
     -------
@@ -79,11 +79,13 @@ def weigh_history(
     check_real(dislikes=dislikes)
     if half_life is not None: check_positive(half_life=half_life)
     for name, value, column in (("half_life", half_life, "timestamp"), ("by_rating", by_rating, "rating"), ("dislikes", dislikes, "rating")):
-        if value and column not in frame: raise ValueError(f"{name}: got {value!r}, but the data has no column {column!r}; leave {name} out or give data that has it")
-    rating = frame.rating.to_numpy("float64") if "rating" in frame else np.full(len(frame), 4.)
-    liked = rating >= 4
-    kept = liked | (rating < 3) & (dislikes > 0)
-    weights = np.where(liked, rating - 3 if by_rating else 1., -dislikes)
+        if value and (column not in frame or column == "rating" and not data.by_rating): raise ValueError(f"{name}: got {value!r}, but the data has no column {column!r}; leave {name} out or give data that has it")
+    liked, kept, weights = np.zeros(len(frame), bool), np.zeros(len(frame), bool), np.ones(len(frame))
+    liked[data.liked()] = kept[data.liked()] = True
+    if by_rating or dislikes:
+        points = frame.rating.to_numpy("float64") - (data.like_from - 1)
+        if dislikes: kept[(latest := data.latest()[0])[points[latest] < 0]] = True
+        weights = np.where(liked, points if by_rating else 1., -dislikes)
     if half_life is not None: weights *= .5 ** (later_likes(data, liked) / half_life)
     where = data.user_codes(frame.user_id)[kept], data.item_codes(frame.item_id)[kept]
     return csr_matrix((weights[kept], where), shape=(data.n_users, data.n_items), dtype="float32")
