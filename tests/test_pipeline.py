@@ -87,7 +87,7 @@ def test_what_needs_a_fit_says_so(settings):
 
 def test_figures_and_frontier_share_a_fit(settings, monkeypatch):
     fits, fit = [], Hybrid.fit
-    monkeypatch.setattr(Hybrid, "fit", lambda self, train: fits.append(train) or fit(self, train))
+    monkeypatch.setattr(Hybrid, "fit", lambda self, train: fits.extend([train] if train is not None else []) or fit(self, train))
     model = Pipeline(load_config(settings=settings)).fit()
     report, table = model.evaluate()["hybrid, mmr"], model.frontier()
     assert len(fits) == 2 and fits[0] is model.data_

@@ -17,8 +17,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..data.checks import choose
-
 # %% ../../nbs/11_work/03_cli.ipynb #cfe8e59a
 def plain(
     value,      # data of any kind
@@ -336,6 +334,7 @@ def run_explain(
     console : Console
         where to print
     """
+    from llmrec.data.checks import choose
     from llmrec.lists.explanation import SENTENCES
     from llmrec.work.pipeline import Pipeline, load_config
     choose(SENTENCES, args.language, "--language"), choose(dict.fromkeys(("exact", "lime")), args.method, "--method")
