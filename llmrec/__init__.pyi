@@ -174,6 +174,7 @@ from .language.approximation import measure_search as measure_search
 from .language.approximation import recall_at_k as recall_at_k
 from .language.approximation import resample_vectors as resample_vectors
 from .language.approximation import trade_off as trade_off
+from .language.attention import attend as attend
 from .language.encoding import DAMAGED as DAMAGED
 from .language.encoding import ReadsTexts as ReadsTexts
 from .language.encoding import Stateless as Stateless

@@ -3,6 +3,7 @@ from .approximation import measure_search as measure_search
 from .approximation import recall_at_k as recall_at_k
 from .approximation import resample_vectors as resample_vectors
 from .approximation import trade_off as trade_off
+from .attention import attend as attend
 from .encoding import DAMAGED as DAMAGED
 from .encoding import ReadsTexts as ReadsTexts
 from .encoding import Stateless as Stateless

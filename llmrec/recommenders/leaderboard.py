@@ -6,11 +6,11 @@
 __all__ = ['BASELINES', 'RULES', 'board_line', 'line_key', 'in_own_process', 'make_board']
 
 # %% ../../nbs/04_recommenders/09_leaderboard.ipynb #9a349a8c
-import hashlib, json, multiprocessing, time
+import hashlib, json, multiprocessing, re, time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import numpy as np, pandas as pd
+import pandas as pd
 from sklearn.base import BaseEstimator, clone
 
 from ..data.files import write_whole
@@ -85,7 +85,7 @@ def line_key(
     split:Split,          # known by its hash
     rules:dict,           # budget and max_s
 )->str:                   # 16 hexadecimal digits
-    """What a line depends on: lines with one key are the same.
+    """What a line depends on: lines with one key are the same. A class is known by its name, in whatever module it stands.
 
     Parameters
     ----------
@@ -103,7 +103,8 @@ def line_key(
     str
         16 hexadecimal digits
     """
-    return hashlib.sha256(json.dumps([RULES, describe_estimator(model), grid, split.hash, rules], sort_keys=True).encode()).hexdigest()[:16]
+    text = json.dumps([RULES, describe_estimator(model), grid, split.hash, rules], sort_keys=True)
+    return hashlib.sha256(re.sub(r'"class": "[\w.]*\.', '"class": "', text).encode()).hexdigest()[:16]
 
 def in_own_process(
     function,   # of a module
