@@ -583,5 +583,6 @@ from .work.pipeline import own_scores as own_scores
 from .work.pipeline import plot_price as plot_price
 from .work.pipeline import plot_reports as plot_reports
 from .work.pipeline import price_of_variety as price_of_variety
+from .work.pipeline import recommend_lists as recommend_lists
 from .work.pipeline import shown_metrics as shown_metrics
 from .work.pipeline import write_table as write_table

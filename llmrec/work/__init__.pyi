@@ -86,5 +86,6 @@ from .pipeline import own_scores as own_scores
 from .pipeline import plot_price as plot_price
 from .pipeline import plot_reports as plot_reports
 from .pipeline import price_of_variety as price_of_variety
+from .pipeline import recommend_lists as recommend_lists
 from .pipeline import shown_metrics as shown_metrics
 from .pipeline import write_table as write_table

@@ -301,7 +301,8 @@ def run_recommend(
     console : Console
         where to print
     """
-    from llmrec.work.pipeline import Pipeline, load_config, plot_price, plot_reports, write_table
+    from llmrec.work.configuration import load_config
+    from llmrec.work.pipeline import Pipeline, plot_price, plot_reports, write_table
     config = load_config(args.config, args.set + [f"ranking.k={args.k}"] * (args.k is not None))
     check_targets(args, [config])
     if args.frontier and config.diversity.method == "none": raise ValueError("--frontier: diversity.method is 'none', so there is nothing to draw; name a method such as 'mmr'")
@@ -336,7 +337,8 @@ def run_explain(
     """
     from llmrec.data.checks import choose
     from llmrec.lists.explanation import SENTENCES
-    from llmrec.work.pipeline import Pipeline, load_config
+    from llmrec.work.configuration import load_config
+    from llmrec.work.pipeline import Pipeline
     choose(SENTENCES, args.language, "--language"), choose(dict.fromkeys(("exact", "lime")), args.method, "--method")
     pipeline = Pipeline(load_config(args.config, args.set), verbose=console.is_terminal).load()
     user, item = read_id(args.user, pipeline.data_.users, "--user"), read_id(args.item, pipeline.data_.item_ids, "--item")
@@ -375,7 +377,8 @@ def run_evaluate(
     console : Console
         where to print
     """
-    from llmrec.work.pipeline import Pipeline, load_config
+    from llmrec.work.configuration import load_config
+    from llmrec.work.pipeline import Pipeline
     config = load_config(args.config, args.set)
     check_targets(args, [config])
     console.print(figures_table(reports := Pipeline(config, verbose=console.is_terminal).evaluate()))
@@ -418,7 +421,8 @@ def run_compare(
     console : Console
         where to print
     """
-    from llmrec.work.pipeline import compare_configs, differing, load_config
+    from llmrec.work.configuration import differing, load_config
+    from llmrec.work.pipeline import compare_configs
     if len({Path(file).resolve() for file in args.files}) < max(2, len(args.files)):
         raise ValueError(f"compare: got {', '.join(args.files)}; name at least two different files, each once")
     configs = {file: load_config(file, args.set) for file in args.files}

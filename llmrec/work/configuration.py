@@ -238,7 +238,7 @@ WORDS = {bool: "true or false", int: "a whole number of at most 13 digits", floa
 def can_be(
     value,       # what TOML gives
     kind:type,   # a key of WORDS
-)->bool:
+)->bool:         # numbers that nobody can calculate with are none
     """Whether a value can be of a kind.
 
     Parameters
@@ -247,6 +247,11 @@ def can_be(
         what TOML gives
     kind : type
         a key of WORDS
+
+    Returns
+    -------
+    bool
+        numbers that nobody can calculate with are none
     """
     if kind is int: return type(value) is int and abs(value) < 10**13
     if kind is float: return type(value) in (int, float) and (value == 0 or 1e-9 <= abs(value) <= 1e9)
@@ -371,6 +376,7 @@ def refuse_key(
         raise ValueError(f"config: {path}.{key} has no effect while {path}.name is {section().name!r}; it is read by {', '.join(readers)}")
     raise ValueError(f"config: unknown key {shorten(f'{path}.{key}')}; {nearest_name(key, [f.name for f in fields(section)], f'{path}.')}")
 
+# %% ../../nbs/11_work/01_configuration.ipynb #21b6dc2e
 def read_section(
     path:str,       # its name, for messages
     section:type,   # a frozen dataclass
@@ -777,6 +783,7 @@ SAID = {"data.interactions": '"movielens", the packaged films, or the path of a 
         "encoder.device": "auto, cpu, mps, cuda, or one GPU as in cuda:1", "data.columns": "their column name = ours, in the interactions", "data.item_columns": "the same, in the items",
         "data.events": "event = weight, such as {purchase = 1, favourite = 0.5, view = 0.1}; None: events are not weighed"}
 
+# %% ../../nbs/11_work/01_configuration.ipynb #9d3dfe80
 def toml(
     value,         # as a configuration holds it
 )->str:            # as TOML writes it
