@@ -4,13 +4,18 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from llmrec.data.dataset import make_dataset
+from llmrec.data import dataset
 from llmrec.data.denoising import (drop_bursts, drop_flat_raters, fill_missing, interpolate_in_time,
     k_core, mark_impossible)
 
 TABLE = pd.DataFrame({"user_id": [1, 1, 1, 2, 2, 3], "item_id": [1, 2, 3, 1, 2, 1], "rating": [5, None, 1, 2, None, None],
                       "timestamp": [0, 10, 40, 5, 9, 7]})
 rows = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 40), st.integers(1, 2)), min_size=1, max_size=40)
+
+
+def make_dataset(frame, items=None):
+    """A data set whose likes are ratings of at least 4, whatever ratings there are."""
+    return dataset.make_dataset(frame, items, 4 if "rating" in frame else None)
 
 
 def to_dataset(rows):
@@ -135,7 +140,7 @@ def test_k_core_is_the_largest_set_in_which_all_have_enough(rows, k_user, k_item
     core = k_core(data, k_user, k_item)
     assert set(zip(core.interactions.user_id, core.interactions.item_id)) == pairs
     assert set(core.users) == {u for u, _ in pairs} and set(core.items.item_id) == {i for _, i in pairs}
-    assert core.matrix(None).shape == (core.n_users, core.n_items)
+    assert core.ratings().shape == (core.n_users, core.n_items)
     lost = len(before) - len(pairs)
     assert core.notes == data.notes if not lost else f"{lost} interactions, {data.n_users - core.n_users} users" in core.notes[-1]
     assert k_core(core, k_user, k_item).notes == core.notes

@@ -417,7 +417,7 @@ def test_the_bootstrap_of_many_users_stays_small():
 
 @pytest.mark.parametrize("model", [ItemKNN(), Popularity()], ids=lambda model: type(model).__name__)
 def test_what_was_seen_is_left_out_for_every_model_alike(split, model):
-    seen, liked = (split.fit.matrix(min_rating=lowest) for lowest in (-np.inf, 4))
+    seen, liked = (split.fit.rated(), split.fit.likes())
     for exclude, known in (("seen", seen), ("liked", liked)):
         report = evaluate(model, split, k=(10,), exclude=exclude)
         codes = split.fit.user_codes(report.per_user.index)

@@ -267,7 +267,7 @@ def test_a_history_is_scored_the_same_alone_and_among_others(model):
 
 @each_model
 def test_no_like_at_all(model):
-    data = Dataset(pd.DataFrame({"user_id": range(4), "item_id": range(4), "rating": 1.}), pd.DataFrame({"item_id": range(4)}), pd.RangeIndex(4, name="user_id"))
+    data = Dataset(pd.DataFrame({"user_id": range(4), "item_id": range(4), "rating": 1.}), pd.DataFrame({"item_id": range(4)}), pd.RangeIndex(4, name="user_id"), like_from=4)
     with pytest.raises(ValueError, match="train: holds no like"):
         clone(model).fit(data)
 

@@ -18,7 +18,7 @@ def dataset(R):
     """Ratings (NaN where there is none) as a Dataset that keeps empty rows and columns."""
     user, item = np.nonzero(~np.isnan(R))
     frame = pd.DataFrame({"user_id": user, "item_id": item, "rating": R[user, item]})
-    return Dataset(frame, pd.DataFrame({"item_id": range(R.shape[1])}), pd.RangeIndex(R.shape[0], name="user_id"))
+    return Dataset(frame, pd.DataFrame({"item_id": range(R.shape[1])}), pd.RangeIndex(R.shape[0], name="user_id"), like_from=4)
 
 
 def some_ratings(n_users, n_items, share, seed=0):

@@ -151,7 +151,7 @@ def test_promises_on_any_data(name, rows, random):
     frame = pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])
     n_likes = frame.query("rating >= 4").groupby("user_id").size()
     kept = n_likes.index[n_likes >= 5]
-    data = make_dataset(frame, pd.DataFrame({"item_id": range(1, 31)}))
+    data = make_dataset(frame, pd.DataFrame({"item_id": range(1, 31)}), like_from=4)
     expected, held_out = by_the_letter(frame, name) if len(kept) else ({}, None)
     if not expected or not all(expected.values()):
         with pytest.raises(ValueError, match="data: no user has 5 likes|data: .* leaves no like for"):
@@ -178,7 +178,7 @@ def test_promises_on_any_data(name, rows, random):
     assert pairs(split.fit, liked=False) == pairs(split.train, liked=False)
     assert pairs(split.validation, liked=False) == pairs(split.test, liked=False) == set()
     random.shuffle(rows)
-    again = draw(name, make_dataset(pd.DataFrame(rows, columns=frame.columns), data.items))
+    again = draw(name, make_dataset(pd.DataFrame(rows, columns=frame.columns), data.items, like_from=4))
     assert again.hash == split.hash and all(pairs(getattr(again, part)) == likes[part] for part in PARTS)
 
 

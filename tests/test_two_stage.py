@@ -212,7 +212,7 @@ def test_wrong_parameters_of_the_factors_are_named(wrong, message):
 def test_no_like_is_said():
     low = DATA.interactions.assign(rating=1.)
     with pytest.raises(ValueError, match="holds no like"):
-        clone(MAPPED).fit(Dataset(low, DATA.items, DATA.users))
+        clone(MAPPED).fit(Dataset(low, DATA.items, DATA.users, like_from=4))
 
 
 @pytest.mark.parametrize("wrong", [0, 2.5, -3, None, True, "5"])

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.compute as pc
 from scipy.sparse import csr_matrix
 
-from .files import TEXT, Limits, check_columns, fetch, read_csv, read_member, read_table, write_whole
+from .files import TEXT, Limits, check_columns, fetch, read_csv, read_member, read_table
 
 # %% ../../nbs/01_data/01_dataset.ipynb #ec2fd375
 MOVIELENS_SHA256 = "f11eb406d322dbeff4445a4e4954b6a37b6c210af3f2142310e895d2ee15f3c5"

@@ -16,7 +16,6 @@ from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from ..data.dataset import Dataset
 from .splitting import PROTOCOLS, Split
 
 # %% ../../nbs/03_evaluation/04_leakage.ipynb #cd4a16a4

@@ -106,9 +106,9 @@ def make_split(
     candidates:np.ndarray|None=None,             # codes of items held out for the test; None: no item is, all may be recommended
     validation_candidates:np.ndarray|None=None,  # codes of items held out for validation
 )->Split:                 # all its parts over the users and items of `data`
-    """Put the parts of a split together: all events of a like go to its part, and pairs that are no like join the training part
-    if they were over by the user's first held-out like and their item is not held out.
+    """Put the parts of a split together: all events of a like go to its part.
 
+    Pairs that are no like join the training part if they were over by the user's first held-out like and their item is not held out.
     Raises `ValueError` if a part gets no like.
 
     Parameters
