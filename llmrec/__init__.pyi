@@ -523,7 +523,6 @@ from .work.cli import say as say
 from .work.cli import show_lists as show_lists
 from .work.configuration import CHOICES as CHOICES
 from .work.configuration import Config as Config
-from .work.configuration import DEFAULT as DEFAULT
 from .work.configuration import EvaluationSection as EvaluationSection
 from .work.configuration import INSIDE as INSIDE
 from .work.configuration import PACKAGES as PACKAGES
@@ -546,8 +545,6 @@ from .work.configuration import check_stages as check_stages
 from .work.configuration import comments_of as comments_of
 from .work.configuration import config_text as config_text
 from .work.configuration import config_value as config_value
-from .work.configuration import default_text as default_text
-from .work.configuration import differing as differing
 from .work.configuration import find_recommenders as find_recommenders
 from .work.configuration import is_complete as is_complete
 from .work.configuration import kinds_of as kinds_of
@@ -572,6 +569,7 @@ from .work.pipeline import Fitted as Fitted
 from .work.pipeline import Pipeline as Pipeline
 from .work.pipeline import check_device as check_device
 from .work.pipeline import compare_configs as compare_configs
+from .work.pipeline import differing as differing
 from .work.pipeline import evaluate_pipeline as evaluate_pipeline
 from .work.pipeline import explain_item as explain_item
 from .work.pipeline import fit_measured as fit_measured

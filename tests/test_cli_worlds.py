@@ -43,7 +43,7 @@ WORLDS = [("shop", "customer 001", 80), ("books", "1", 80)]
 def test_lists_for_any_world(world, user, n_users, llmrec, tmp_path, folder):
     code, out, err = llmrec("recommend", world, "--users", user, "--k", 5, "--output", "lists.csv")
     assert (code, err) == (0, "") and f"User {user} liked" in out and not re.search("film|movie", out, re.I)
-    assert re.search(rf"Measured on \d+ users .*│ hybrid, mmr +│ 0\.\d{{4}} \[", out, re.S) and f"{n_users} users, 60 items" in out
+    assert re.search(r"Measured on \d+ users .*│ hybrid, mmr +│ 0\.\d{4} \[", out, re.S) and f"{n_users} users, 60 items" in out
     lists = pd.read_csv(tmp_path / "lists.csv")
     assert len(lists) == 5 and lists.score.notna().all()
     frame = pd.read_csv(folder / ("events.csv" if world == "shop" else "books.csv")).rename(columns={"reader": "user_id", "book": "item_id"})

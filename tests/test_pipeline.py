@@ -17,8 +17,8 @@ from llmrec.tastes.hybrids import Hybrid
 from llmrec import recommend_with_probability
 from llmrec.lists.diversity import Diversified
 from llmrec.lists.frontier import frontier, make_pool
-from llmrec.work.configuration import build_encoder, build_model, build_recommender, differing, load_config
-from llmrec.work.pipeline import Pipeline, plot_reports, write_table
+from llmrec.work.configuration import build_encoder, build_model, build_recommender, load_config
+from llmrec.work.pipeline import Pipeline, differing, plot_reports, write_table
 
 
 @pytest.fixture(scope="module")

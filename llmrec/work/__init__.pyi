@@ -26,7 +26,6 @@ from .cli import say as say
 from .cli import show_lists as show_lists
 from .configuration import CHOICES as CHOICES
 from .configuration import Config as Config
-from .configuration import DEFAULT as DEFAULT
 from .configuration import EvaluationSection as EvaluationSection
 from .configuration import INSIDE as INSIDE
 from .configuration import PACKAGES as PACKAGES
@@ -49,8 +48,6 @@ from .configuration import check_stages as check_stages
 from .configuration import comments_of as comments_of
 from .configuration import config_text as config_text
 from .configuration import config_value as config_value
-from .configuration import default_text as default_text
-from .configuration import differing as differing
 from .configuration import find_recommenders as find_recommenders
 from .configuration import is_complete as is_complete
 from .configuration import kinds_of as kinds_of
@@ -75,6 +72,7 @@ from .pipeline import Fitted as Fitted
 from .pipeline import Pipeline as Pipeline
 from .pipeline import check_device as check_device
 from .pipeline import compare_configs as compare_configs
+from .pipeline import differing as differing
 from .pipeline import evaluate_pipeline as evaluate_pipeline
 from .pipeline import explain_item as explain_item
 from .pipeline import fit_measured as fit_measured

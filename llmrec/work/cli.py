@@ -421,8 +421,8 @@ def run_compare(
     console : Console
         where to print
     """
-    from llmrec.work.configuration import differing, load_config
-    from llmrec.work.pipeline import compare_configs
+    from llmrec.work.configuration import load_config
+    from llmrec.work.pipeline import compare_configs, differing
     if len({Path(file).resolve() for file in args.files}) < max(2, len(args.files)):
         raise ValueError(f"compare: got {', '.join(args.files)}; name at least two different files, each once")
     configs = {file: load_config(file, args.set) for file in args.files}

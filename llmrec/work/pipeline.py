@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FRONTIER', 'check_device', 'naming_keys', 'load_data', 'own_scores', 'learnt_model', 'recommend_lists',
            'explain_item', 'model_name', 'Fitted', 'fit_measured', 'evaluate_pipeline', 'price_of_variety',
-           'plot_price', 'Pipeline', 'compare_configs', 'write_table', 'shown_metrics', 'plot_reports']
+           'plot_price', 'Pipeline', 'differing', 'compare_configs', 'write_table', 'shown_metrics', 'plot_reports']
 
 # %% ../../nbs/11_work/02_pipeline.ipynb #7404c6a0
 import io, time
@@ -28,7 +28,7 @@ from ..ranking.softmax import recommend_with_probability, softmax
 from ..lists.diversity import DIVERSIFIERS, Diversified
 from ..lists.explanation import Explanation, explain
 from ..lists.frontier import frontier, make_pool, plot_frontier
-from .configuration import Config, build_encoder, build_model, differing, load_config, setting_complaint
+from .configuration import Config, build_encoder, build_model, changes, load_config, setting_complaint, values_and_defaults
 
 # %% ../../nbs/11_work/02_pipeline.ipynb #af07e25d
 def check_device(
@@ -362,6 +362,30 @@ class Pipeline:
         return self
 
     recommend, explain, fit_measured, evaluate, frontier = recommend_lists, explain_item, fit_measured, evaluate_pipeline, price_of_variety
+
+# %% ../../nbs/11_work/02_pipeline.ipynb #de871c00
+def differing(
+    configs:dict,     # name -> Config
+)->pd.DataFrame:      # index "section.key", a column per name; only the keys whose values differ; "" where a recommender has no such key
+    """What configurations differ in, apart from defaults of different recommenders; raises `ValueError` if it is the data or the evaluation.
+
+    Parameters
+    ----------
+    configs : dict
+        name -> Config
+
+    Returns
+    -------
+    pd.DataFrame
+        index "section.key", a column per name; only the keys whose values differ; "" where a recommender has no such key
+    """
+    values = [{key: value for path, section in vars(config).items() for key, (value, _) in values_and_defaults(section, path).items()} for config in configs.values()]
+    changed = dict.fromkeys(key for config in configs.values() for key in changes(config))
+    rows = {key: [value.get(key, "") for value in values] for key in changed}
+    differ = {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
+    if (ground := next((key for key in differ if key.startswith(("data.", "evaluation."))), None)):
+        raise ValueError(f"config: {', '.join(configs)} differ in {ground} ({', '.join(map(repr, differ[ground]))}); only models measured alike can be compared")
+    return pd.DataFrame.from_dict(differ, orient="index", columns=list(configs), dtype=object)
 
 # %% ../../nbs/11_work/02_pipeline.ipynb #5f7b8403
 def compare_configs(
