@@ -16,7 +16,7 @@ from llmrec.evaluation.protocol import evaluate
 from llmrec.tastes.hybrids import Hybrid
 from llmrec import recommend_with_probability
 from llmrec.lists.diversity import Diversified
-from llmrec.lists.frontier import frontier, make_pool
+from llmrec.lists.frontier import make_pool, trace_frontier
 from llmrec.work.configuration import build_encoder, build_model, build_recommender, load_config
 from llmrec.work.pipeline import Pipeline, differing, plot_reports, write_table
 
@@ -97,7 +97,7 @@ def test_figures_and_frontier_share_a_fit(settings, monkeypatch):
     assert report.per_user.equals(alone.per_user) and np.array_equal(report.topk, alone.topk), "and they are what they were when each was fitted by itself"
     V = build_encoder(model.config).fit_transform(item_text(split.train.items, model.config.text.template))
     pool = make_pool(build_recommender(model.config.recommender, build_encoder(model.config), model.config.text.template), split, V, "test")
-    assert table.equals(frontier(pool, {"mmr": pipeline.FRONTIER}, 10))
+    assert table.equals(trace_frontier(pool, {"mmr": pipeline.FRONTIER}, 10))
     model.load().evaluate()
     assert len(fits) == 5, "other data, another fit"
 

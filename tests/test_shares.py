@@ -4,7 +4,8 @@ import pytest
 import shap
 
 from llmrec.recommenders.base import Random
-from llmrec.recommenders.neighbours import EASE, ItemKNN, UserKNN, ease_weights
+from llmrec.recommenders.linear import EASE, ease_weights
+from llmrec.recommenders.neighbours import ItemKNN, UserKNN
 from llmrec.tastes.profiles import ProfileRecommender
 from llmrec.tastes.probing import RidgeRecommender
 from llmrec.tastes.hybrids import Hybrid

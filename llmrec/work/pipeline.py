@@ -24,7 +24,7 @@ from ..language.models import choose_device
 from ..evaluation.splitting import PROTOCOLS, Split
 from ..evaluation.protocol import Report, compare, evaluate, stage_parts
 from ..recommenders.base import Popularity, Random, Recommender
-from ..ranking.softmax import recommend_with_probability, softmax
+from ..ranking.probability import recommend_with_probability, softmax
 from ..lists.diversity import DIVERSIFIERS, Diversified
 from ..lists.explanation import Explanation, explain
 from ..lists.frontier import frontier, make_pool, plot_frontier
