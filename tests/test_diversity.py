@@ -16,9 +16,9 @@ from llmrec.language.similarity import top_k
 from llmrec.evaluation.splitting import temporal
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import Popularity, load_recommender
-from llmrec.recommenders.neighbours import EASE
+from llmrec.recommenders.linear import EASE
 from llmrec.tastes.probing import RidgeRecommender
-from llmrec.ranking.softmax import recommend_with_probability
+from llmrec.ranking.probability import recommend_with_probability
 from llmrec.ranking.retrieval import TwoStage
 from llmrec.lists.rerankers import dpp, greedy_lists, gumbel_noise, max_sum, popularity_bands
 from llmrec.lists.diversity import (DIVERSIFIERS, Diversified, calibrated, genre_shares, hand_out, mean_shares,

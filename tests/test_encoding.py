@@ -1,4 +1,4 @@
-"""The encoder against its peer, every family of model, every pooling and layer, a GPU that is full, and the cache under fire."""
+"""The poolings by hand, the encoder against its peer, every family of model, every pooling and layer, a GPU that is full, and the cache under fire."""
 import json
 import os
 import signal
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings, strategies as st
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from transformers import GPT2Config, GPT2Model
@@ -23,8 +24,7 @@ from transformers import GPT2Config, GPT2Model
 from llmrec.language import encoding
 from llmrec.data.text import item_text
 from llmrec.language.models import find_model, load_model, load_tokenizer
-from llmrec.language.pooling import POOLINGS
-from llmrec.language.encoding import (TextEncoder, VectorCache, encode_batch, key_of, plan_batches, seal,
+from llmrec.language.encoding import (POOLINGS, TextEncoder, VectorCache, encode_batch, key_of, plan_batches, seal,
     tokenize, unseal)
 from tests.test_models import FAMILIES, save  # noqa: F401 (a fixture)
 
@@ -39,6 +39,51 @@ def one_thread():
     yield
     torch.set_num_threads(threads)
 
+
+# Pooling
+
+@pytest.fixture(scope="module")
+def padded():
+    """Hidden states of texts of 1 to 7 tokens, with huge numbers where padding is, and their mask."""
+    rng, lengths = np.random.default_rng(0), np.array([7, 1, 4, 7, 2])
+    mask = (np.arange(7) < lengths[:, None]).astype("int64")
+    hidden = np.where(mask[..., None] == 1, rng.standard_normal((5, 7, 8)), 1e30).astype("float32")
+    return torch.tensor(hidden), torch.tensor(mask)
+
+
+BY_HAND = {
+    "mean": lambda h: sum(h) / len(h),
+    "cls": lambda h: h[0],
+    "last": lambda h: h[-1],
+    "max": lambda h: [max(column) for column in h.T],
+    "weighted": lambda h: sum(t * row for t, row in enumerate(h, 1)) / sum(range(1, len(h) + 1)),
+}
+PEERS = {"mean": "mean", "cls": "cls", "last": "lasttoken", "max": "max", "weighted": "weightedmean"}
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_each_pooling_equals_a_loop_over_unpadded_texts_and_the_peer(pooling, padded):
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    hidden, mask = padded
+    ours = POOLINGS[pooling](hidden, mask)
+    loop = [BY_HAND[pooling](h[:n]) for h, n in zip(hidden.numpy(), mask.sum(dim=1))]
+    assert ours.dtype == torch.float32 and np.abs(ours.numpy() - loop).max() < 1e-6
+    peer = Pooling(8, PEERS[pooling])({"token_embeddings": hidden.clone(), "attention_mask": mask})["sentence_embedding"]
+    assert (ours - peer).abs().max() < 1e-6
+    assert (POOLINGS[pooling](hidden.half().clamp(-9, 9), mask) - ours).abs().max() < 1e-2, "16 bits in, 32 bits out"
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(0, 3), st.integers(0, 99))
+def test_more_padding_changes_nothing(lengths, more, seed):
+    rng, width = np.random.default_rng(seed), max(lengths)
+    hidden = torch.tensor(rng.standard_normal((len(lengths), width + more, 3)), dtype=torch.float32)
+    mask = torch.arange(width + more) < torch.tensor(lengths)[:, None]
+    for pool in POOLINGS.values():
+        assert torch.allclose(pool(hidden, mask.long()), pool(hidden[:, :width], mask[:, :width].long()), atol=1e-6)
+
+
+# Encoding
 
 @pytest.fixture(scope="module")
 def films(movielens):
@@ -169,7 +214,7 @@ def test_a_prefix_is_read_with_every_text(encoder, films, encoded):
     V = prefixed.transform(films[:20])
     assert (V == encoder.transform([f"query: {text}" for text in films[:20]])).all() and len(encoded) == 1
     assert cosines(V, encoder.transform(films[:20])).max() < .999
-    with pytest.raises(TypeError, match="prefix must be a str, got 3"):
+    with pytest.raises(TypeError, match="prefix: got 3; give a str"):
         prefixed.set_params(prefix=3).transform(["a"])
 
 
@@ -234,9 +279,9 @@ def test_numbers_that_are_not_finite_are_refused(save):
 # Wrong calls
 
 @pytest.mark.parametrize("texts, message", [
-    ("Toy Story", r"got str; for one text write \[text\]"), (None, "got NoneType"), (3, "got int"), ({"a": 1}, "got dict"),
-    (pd.DataFrame({"a": ["b"]}), "got DataFrame"), (["a", None], r"texts\[1\] is None"), (["a", float("nan")], r"texts\[1\] is nan"),
-    (pd.Series(["a", None]), r"texts\[1\] is (None|nan)"), ([3], r"texts\[0\] is 3"), (["a", ["b"]], r"texts\[1\] is \['b'\]"),
+    ("Toy Story", r"got str; give a list of str, and for one text write \[text\]"), (None, "got NoneType"), (3, "got int"), ({"a": 1}, "got dict"),
+    (pd.DataFrame({"a": ["b"]}), "got DataFrame"), (["a", None], r"texts\[1\]: got None"), (["a", float("nan")], r"texts\[1\]: got nan"),
+    (pd.Series(["a", None]), r"texts\[1\]: got (None|nan)"), ([3], r"texts\[0\]: got 3"), (["a", ["b"]], r"texts\[1\]: got \['b'\]"),
 ])
 def test_what_is_no_text_is_refused(encoder, texts, message):
     with pytest.raises(TypeError, match=message):
@@ -244,14 +289,15 @@ def test_what_is_no_text_is_refused(encoder, texts, message):
 
 
 def test_broken_unicode_is_refused(encoder):
-    with pytest.raises(ValueError, match=r"texts\[1\] is no valid Unicode"):
+    with pytest.raises(ValueError, match=r"texts\[1\]: is no valid Unicode"):
         encoder.transform(["a", "\ud800"])
 
 
 @pytest.mark.parametrize("wrong, message", [
-    ({"pooling": "sum"}, r"pooling must be one of \['mean', .*got 'sum'"), ({"layer": 7}, "layer: got 7; this model has layers 0 .* to 6"), ({"layer": -2}, "layer must be"), ({"dtype": "int8"}, "dtype must be"), ({"device": "tpu"}, "device must be"),
-    ({"max_length": 2}, "max_length must be a whole number from 3 to 512, got 2"), ({"max_length": 513}, "from 3 to 512"),
-    ({"max_length": "9"}, "got '9'"), ({"batch_tokens": 0}, "batch_tokens must be"), ({"batch_tokens": 1.5}, "batch_tokens must be"),
+    ({"pooling": "sum"}, "pooling: got 'sum'; give one of 'mean', "), ({"layer": 7}, "layer: got 7; this model has layers 0 .* to 6"), ({"layer": -2}, "layer: got -2"),
+    ({"dtype": "int8"}, "dtype: got 'int8'; give one of 'auto', "), ({"device": "tpu"}, "device: got 'tpu'; give 'auto' or one of"),
+    ({"max_length": 2}, "max_length: got 2; give a whole number from 3 to 512"), ({"max_length": 513}, "from 3 to 512"),
+    ({"max_length": "9"}, "got '9'"), ({"batch_tokens": 0}, "batch_tokens: got 0"), ({"batch_tokens": 1.5}, "batch_tokens: got 1.5"),
 ])
 def test_wrong_parameters_are_refused(encoder, wrong, message):
     with pytest.raises(ValueError, match=message):

@@ -18,8 +18,10 @@ from llmrec.evaluation.protocol import (Report, bootstrap_interval,
     bootstrap_means, compare, draw_negatives, evaluate, holm, item_slices, score_blocks, slice_report,
     tune)
 from llmrec.recommenders.base import Popularity, Random
-from llmrec.recommenders.neighbours import EASE, SLIM, ItemKNN, UserKNN
-from llmrec.recommenders.factors import ALS, BPR, PureSVD
+from llmrec.recommenders.neighbours import ItemKNN, UserKNN
+from llmrec.recommenders.linear import EASE, SLIM
+from llmrec.recommenders.bpr import BPR
+from llmrec.recommenders.factors import ALS, PureSVD
 from llmrec.recommenders.ratings import BiasedMF
 from llmrec.recommenders.neural import LightGCN, NeuMF
 
@@ -453,7 +455,7 @@ def test_equal_scores_are_on_average_as_good_as_chance(movielens):
     assert abs(means.mean() - chance) < 3 * means.std() / 20 and np.quantile(means, .01) < figure < np.quantile(means, .99)
 
 
-@pytest.mark.parametrize("model", [UserKNN(), ItemKNN(), EASE(), SLIM(), PureSVD(8), ALS(8, n_iter=2), BPR(8, n_epochs=1), NeuMF(8, n_epochs=1),
+@pytest.mark.parametrize("model", [UserKNN(), ItemKNN(), EASE(), SLIM(), PureSVD(8), ALS(8, n_epochs=2), BPR(8, n_epochs=1), NeuMF(8, n_epochs=1),
                                    LightGCN(8, n_epochs=1), BiasedMF(n_epochs=1)], ids=lambda model: type(model).__name__)
 def test_a_model_of_likes_lists_no_film_that_nobody_liked(model, movielens):
     cold = item_cold(movielens)

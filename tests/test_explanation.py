@@ -7,7 +7,7 @@ from sklearn.exceptions import NotFittedError
 
 from llmrec.data.dataset import Dataset
 from llmrec.language.encoding import Stateless
-from llmrec.recommenders.neighbours import EASE
+from llmrec.recommenders.linear import EASE
 from llmrec.tastes.profiles import ProfileRecommender
 from llmrec.tastes.hybrids import Hybrid
 from llmrec.lists.shares import like_values

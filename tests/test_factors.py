@@ -1,4 +1,4 @@
-"""PureSVD against NumPy, ALS against exact solutions and its closed form, BPR against finite differences."""
+"""PureSVD against NumPy, ALS against exact solutions and its closed form, and what all models of factors promise."""
 import re
 
 import numpy as np
@@ -13,9 +13,10 @@ from llmrec.data.dataset import Dataset
 from llmrec.evaluation.splitting import PROTOCOLS
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import load_recommender
-from llmrec.recommenders.factors import ALS, BPR, PureSVD, als_loss, als_step, bpr_epoch, bpr_step
+from llmrec.recommenders.factors import ALS, PureSVD, als_loss, als_step
+from llmrec.recommenders.bpr import BPR
 
-MODELS = [PureSVD(2), ALS(3, reg=.5, alpha=2, n_iter=3), BPR(3, n_epochs=5)]
+MODELS = [PureSVD(2), ALS(3, reg=.5, alpha=2, n_epochs=3), BPR(3, n_epochs=5)]
 each_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 
 
@@ -85,7 +86,7 @@ def test_a_step_solves_every_row(X, reg, alpha, seed):
 def test_the_gradient_of_a_row_is_zero_at_its_solution():
     """By finite differences of the dense loss, in every coordinate; and it is not zero beside the solution."""
     X, reg, alpha, h = some_likes(), 2, 6, 1e-3
-    model = ALS(4, reg, alpha, n_iter=4).fit(dataset(X))
+    model = ALS(4, reg, alpha, n_epochs=4).fit(dataset(X))
     V, u = model.V_.astype("float64"), model.fold_in(csr_matrix(X[:1], dtype="float32"))[0].astype("float64")
     slope = lambda u: np.array([(loss(X[:1], u + e, V, reg, alpha) - loss(X[:1], u - e, V, reg, alpha)) / (2 * h) for e in h * np.eye(4)])
     assert np.abs(slope(u)).max() < 1e-3 < np.abs(slope(u + .01)).max()
@@ -111,8 +112,8 @@ def test_the_sparse_loss_is_the_dense_one(X, reg, alpha, seed):
 @pytest.mark.parametrize("alpha", [.3, 1, 5, 40])
 def test_the_loss_falls_at_every_turn(alpha):
     X, losses = some_likes(), []
-    for n_iter in range(1, 8):
-        model = ALS(6, 1, alpha, n_iter).fit(dataset(X))
+    for n_epochs in range(1, 8):
+        model = ALS(6, 1, alpha, n_epochs).fit(dataset(X))
         losses.append(loss(X, model.fold_in(csr_matrix(X, dtype="float32")), model.V_, 1, alpha))
     assert (np.diff(losses) < 1e-2).all() and losses[-1] < losses[0]
 
@@ -121,7 +122,7 @@ def test_at_alpha_1_the_optimum_is_the_svd_with_smaller_singular_values():
     """Mazumder, Hastie & Tibshirani 2010: reg off every singular value, and what would be negative is zero."""
     X, reg = some_likes(), 2.5
     U, s, Vt = np.linalg.svd(X, full_matrices=False)
-    model = ALS(25, reg, 1, n_iter=400).fit(dataset(X))
+    model = ALS(25, reg, 1, n_epochs=400).fit(dataset(X))
     liked = X.sum(axis=0) > 0
     assert np.allclose(model.score_items(range(len(X)))[:, liked], (U * (s - reg).clip(0) @ Vt)[:, liked], atol=1e-3)
     found = als_loss(csr_matrix(X), model.fold_in(csr_matrix(X, dtype="float32")), model.V_, reg, 1)
@@ -148,54 +149,23 @@ def test_the_loss_is_what_implicit_says_it_minimises(movielens):
     assert np.isclose(als_loss(X, U, V, 10, 3), theirs, rtol=1e-3)
 
 
-def test_entries_that_are_not_likes():
-    with pytest.raises(ValueError, match="H: holds 2"):
-        ALS(2, n_iter=1).fit(dataset(some_likes())).score_history(csr_matrix(2. * some_likes()))
+def test_strengths_take_the_place_of_ones():
+    """With a penalty and one number each, by hand: X = w, so u = w v / (v² + reg)."""
+    V, H = np.array([[.5], [2]], "float32"), csr_matrix(np.array([[0, .25], [3, 0]]), dtype="float32")
+    U = als_step(H, V, 1, 1, H.data.copy())
+    assert np.allclose(U, [[.25 * 2 / (.25 + 4 + 1)], [3 * .5 / (.25 + 4 + 1)]])
+    rng, X = np.random.default_rng(0), some_likes() * np.random.default_rng(1).random((30, 40)).round(2)
+    V = rng.normal(size=(40, 4)).astype("float32")
+    U = als_step(csr_matrix(X, dtype="float32"), V, 2., 5., 5 * csr_matrix(X, dtype="float32").data, n_steps=100)
+    exact = [np.linalg.solve(V.T * np.where(x > 0, 5, 1) @ V + 2 * np.eye(4), V.T @ (5 * x)) for x in X]
+    assert np.allclose(U, exact, atol=1e-4)
+    assert np.isclose(als_loss(csr_matrix(X), U, V, 2, 5), (np.where(X > 0, 5, 1) * (X - U @ V.T)**2).sum() + 2 * ((U**2).sum() + (V**2).sum()))
 
 
-# BPR
-
-def test_a_step_of_bpr_goes_down_the_gradient():
-    rng, lr, reg, h = np.random.default_rng(1), .05, .3, 1e-5
-    triple, gap = rng.normal(size=(3, 5)), .7
-
-    def loss(flat):
-        u, v, w = flat.reshape(3, 5)
-        return np.log1p(np.exp(-(gap + u @ (v - w)))) + reg / 2 * (flat @ flat)
-
-    slopes = np.array([(loss(triple.ravel() + e) - loss(triple.ravel() - e)) / (2 * h) for e in h * np.eye(15)]).reshape(3, 5)
-    moved = triple.copy()
-    wrong = bpr_step(*moved, gap, lr, reg)
-    assert np.allclose(moved, triple - lr * slopes, atol=1e-6)
-    assert np.isclose(wrong, 1 / (1 + np.exp(gap + triple[0] @ (triple[1] - triple[2]))), atol=1e-6)
-
-
-def test_an_epoch_draws_only_pairs_of_a_like_and_no_like():
-    """With two of three films liked by everybody, every step pushes the third down and one of the two up."""
-    X = csr_matrix(np.array([[1, 1, 0], [1, 1, 0]]), dtype="float32")
-    bias, users = np.zeros(3, "float32"), np.array([0, 0, 1, 1])
-    U, V = np.zeros((2, 2), "float32"), np.zeros((3, 2), "float32")
-    wrong = bpr_epoch(users, X.indices, X.indptr, U, V, bias, np.float32(.1), np.float32(0), np.random.default_rng(0))
-    assert bias[2] < 0 <= min(bias[0], bias[1]) and np.isclose(bias.sum(), 0, atol=1e-6) and 0 < wrong <= .5
-    assert not U.any() and not V.any(), "vectors of zeros have no slope"
-
-
-def test_bpr_learns_the_order():
-    X = some_likes()
-    model = BPR(16, reg=0, n_epochs=300).fit(dataset(X))
-    scores = model.score_items(range(len(X)))
-    assert (scores[X > 0].mean() > scores[X == 0].mean()) and model.wrong_[-1] < model.wrong_[0] / 4
-    ordered = [(scores[u][X[u] > 0][:, None] > scores[u][X[u] == 0]).mean() for u in range(len(X))]
-    assert np.mean(ordered) > .95
-
-
-def test_bpr_has_no_fold_in():
-    assert not hasattr(BPR(), "score_history")
-
-
-def test_somebody_who_likes_everything():
-    with pytest.raises(ValueError, match="train: somebody likes every item"):
-        BPR().fit(dataset(np.array([[1, 1, 1], [1, 0, 0]])))
+@pytest.mark.parametrize("wrong", [-1., np.nan, np.inf])
+def test_entries_that_are_no_strength(wrong):
+    with pytest.raises(ValueError, match=f"H: holds {wrong}"):
+        ALS(2, n_epochs=1).fit(dataset(some_likes())).score_history(csr_matrix(([wrong], ([0], [1])), shape=(1, 40)))
 
 
 # All
@@ -219,7 +189,7 @@ def test_a_hand_worked_direction():
     X = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]])
     scores = PureSVD(2).fit(dataset(X)).score_history(csr_matrix(np.eye(3, dtype="float32")))
     assert np.allclose(scores, [[.5, .5, 0], [.5, .5, 0], [0, 0, 1]], atol=1e-5)
-    scores = ALS(3, reg=.5, alpha=1, n_iter=200).fit(dataset(X)).score_history(csr_matrix(np.eye(3, dtype="float32")))
+    scores = ALS(3, reg=.5, alpha=1, n_epochs=200).fit(dataset(X)).score_history(csr_matrix(np.eye(3, dtype="float32")))
     assert np.allclose(scores, [[.375, .375, 0], [.375, .375, 0], [0, 0, .5]], atol=1e-3), "each shrunk by 1 - reg/σ, with σ = 2 and 1"
 
 
@@ -273,17 +243,17 @@ def test_no_like_at_all(model):
 
 
 @pytest.mark.parametrize("model, name", [
-    (PureSVD(0), "n_factors"), (PureSVD(2.), "n_factors"), (PureSVD(30), "n_factors"), (PureSVD(True), "n_factors"), (PureSVD("a"), "n_factors"),
-    (ALS(0), "n_factors"), (ALS(True), "n_factors"), (ALS("a"), "n_factors"), (ALS(10**12), "n_factors"), (ALS(n_iter=0), "n_iter"), (ALS(n_iter=None), "n_iter"),
+    (PureSVD(0), "d"), (PureSVD(2.), "d"), (PureSVD(30), "d"), (PureSVD(True), "d"), (PureSVD("a"), "d"),
+    (ALS(0), "d"), (ALS(True), "d"), (ALS("a"), "d"), (ALS(10**12), "d"), (ALS(n_epochs=0), "n_epochs"), (ALS(n_epochs=None), "n_epochs"),
     (ALS(reg=0), "reg"), (ALS(reg=np.nan), "reg"), (ALS(reg="a"), "reg"), (ALS(reg=True), "reg"), (ALS(reg=1e-300), "reg"), (ALS(reg=1e300), "reg"),
     (ALS(alpha=-1), "alpha"), (ALS(alpha=None), "alpha"), (ALS(alpha=[1]), "alpha"),
-    (BPR(-2), "n_factors"), (BPR(reg=-1), "reg"), (BPR(reg="a"), "reg"), (BPR(lr=np.inf), "lr"), (BPR(lr="a"), "lr"), (BPR(n_epochs=.5), "n_epochs")])
+    (BPR(-2), "d"), (BPR(reg=-1), "reg"), (BPR(reg="a"), "reg"), (BPR(lr=np.inf), "lr"), (BPR(lr="a"), "lr"), (BPR(n_epochs=.5), "n_epochs")])
 def test_parameters_out_of_range(model, name):
     with pytest.raises(ValueError, match=re.escape(f"{name}: got {getattr(model, name)!r}; give")):
         model.fit(dataset(some_likes()))
 
 
-@pytest.mark.parametrize("model", [PureSVD(4), ALS(4, n_iter=1), BPR(4, n_epochs=1)], ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("model", [PureSVD(4), ALS(4, n_epochs=1), BPR(4, n_epochs=1)], ids=lambda model: type(model).__name__)
 def test_nothing_of_all_users_by_all_items_is_made(model):
     """6,000 people and 7,000 films would take 160 MiB in float32."""
     import tracemalloc

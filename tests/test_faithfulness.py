@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from llmrec.data.dataset import Dataset
 from llmrec.language.similarity import top_k
 from llmrec.recommenders.base import Random
-from llmrec.recommenders.neighbours import EASE
+from llmrec.recommenders.linear import EASE
 from llmrec.tastes.hybrids import Hybrid
 from llmrec.lists.faithfulness import (counterfactual, gains, item_table, list_margins, measure_faithfulness,
     order_curves, removal_masks, tree_surrogate)

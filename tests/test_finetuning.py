@@ -9,13 +9,12 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy.sparse import csr_matrix
 
-import llmrec.ranking.finetuning
+import llmrec.ranking.training
 from llmrec.data.dataset import make_dataset
 from llmrec.language.models import find_model, load_model, load_tokenizer
 from llmrec.language.encoding import TextEncoder, encode_batch
 from llmrec.evaluation.splitting import item_cold, temporal
-from llmrec.ranking.finetuning import (add_lora, embed, finetune, like_pairs, pair_loss, run_epoch,
-    save_encoder, seeded)
+from llmrec.ranking.finetuning import add_lora, embed, finetune, like_pairs, pair_loss, save_encoder
 from tests.test_models import FAMILIES, save  # noqa: F401 (a fixture)
 
 QUICK = dict(lr=.01, max_length=16, dtype="float32", device="cpu")
@@ -125,33 +124,6 @@ def test_the_loss_is_the_formula(tiny, pairs):
     assert found == pytest.approx(np.mean(losses), rel=1e-4)
 
 
-def test_an_epoch_sees_each_pair_once_and_measuring_changes_nothing(pairs):
-    weight, seen = torch.ones(1, requires_grad=True), []
-
-    def loss(batch):
-        seen.extend(batch.index)
-        return (weight * len(batch)).sum()
-    assert run_epoch(loss, pairs, 30, np.random.default_rng(0)) == pytest.approx((30 * 30 + 30 * 30 + 20 * 20) / 80)
-    assert sorted(seen) == list(pairs.index) and seen != sorted(seen) and weight.item() == 1
-    run_epoch(loss, pairs, 30, np.random.default_rng(0), torch.optim.SGD([weight], lr=.001))
-    assert weight.item() == pytest.approx(1 - .08)
-    with pytest.raises(ValueError, match="lr: the loss is no number any more"):
-        run_epoch(lambda batch: weight.sum() * np.nan, pairs, 30, np.random.default_rng(0))
-
-
-def test_a_seed_leaves_the_rest_of_torch_alone():
-    torch.manual_seed(3)
-    expected = torch.rand(2)
-    torch.manual_seed(3)
-    with seeded(0, 1):
-        inside = torch.rand(2)
-    assert torch.equal(torch.rand(2), expected)
-    with seeded(0, 1):
-        assert torch.equal(torch.rand(2), inside)
-    with seeded(0, 2):
-        assert not torch.equal(torch.rand(2), inside)
-
-
 # LoRA
 
 def test_an_adapted_layer_is_the_formula_and_merging_keeps_it(tiny):
@@ -209,17 +181,17 @@ def test_the_same_seed_gives_the_same_files(lora, tiny, learn, held, tmp_path):
 def test_a_killed_run_ends_like_one_that_was_not(lora, tiny, learn, held, tmp_path, monkeypatch):
     run = dict(pairs=learn, held=held, model=tiny, lora=lora, **QUICK)
     straight = finetune(tmp_path / "straight", **run)
-    write = llmrec.ranking.finetuning.write_run
+    write = llmrec.ranking.training.write_run
 
-    def write_and_die(path, key, history, *state):
-        write(path, key, history, *state)
-        if len(history) == 3:
+    def write_and_die(run):
+        write(run)
+        if len(run.history) == 3:
             raise KeyboardInterrupt
-    monkeypatch.setattr(llmrec.ranking.finetuning, "write_run", write_and_die)
+    monkeypatch.setattr(llmrec.ranking.training, "write_run", write_and_die)
     with pytest.raises(KeyboardInterrupt):
         finetune(tmp_path / "killed", **run, checkpoint=tmp_path / "run")
     assert not (tmp_path / "killed").exists()
-    monkeypatch.setattr(llmrec.ranking.finetuning, "write_run", write)
+    monkeypatch.setattr(llmrec.ranking.training, "write_run", write)
     torch.rand(1)
     resumed = finetune(tmp_path / "killed", **run, checkpoint=tmp_path / "run")
     assert resumed.equals(straight) and find_model(tmp_path / "killed").sha256 == find_model(tmp_path / "straight").sha256
@@ -268,23 +240,23 @@ def test_a_killed_save_leaves_nothing(tiny, tmp_path):
 def test_pairs_need_a_training_part_and_texts(movielens):
     with pytest.raises(TypeError, match="train: got Split; give a Dataset"):
         like_pairs(temporal(movielens), ["a"] * movielens.n_items)
-    with pytest.raises(TypeError, match="texts must be a list of str, got DataFrame"):
+    with pytest.raises(TypeError, match="texts: got DataFrame; give a list of str"):
         like_pairs(likes(ROWS), pd.DataFrame({"text": ["ten", "twenty", "thirty", "forty"]}))
-    with pytest.raises(TypeError, match=r"texts\[1\] is None, which is no str"):
+    with pytest.raises(TypeError, match=r"texts\[1\]: got None; give a str"):
         like_pairs(likes(ROWS), ["ten", None, "thirty", "forty"])
 
 
 def test_pairs_need_a_text_for_each_item_and_a_sensible_count():
     with pytest.raises(ValueError, match="texts: got 1; give one for each of the 4 items"):
         like_pairs(likes(ROWS), ["ten"])
-    with pytest.raises(ValueError, match="n_last must be a whole number from 1"):
+    with pytest.raises(ValueError, match="n_last: got 0; give a whole number of at least 1"):
         like_pairs(likes(ROWS), list("abcd"), n_last=0)
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (dict(lr=0), "lr: got 0; give a number above 0"), (dict(temperature=-1), "temperature: got -1"), (dict(n_epochs=0), "n_epochs must be"),
-    (dict(batch_size=1), "batch_size must be a whole number from 2"), (dict(max_length=1000), "max_length must be"), (dict(lora=0), "lora must be"),
-    (dict(dtype="int8"), "dtype must be"), (dict(device="tpu"), "device must be"), (dict(lr=1e30), "lr: the loss is no number any more"),
+    (dict(lr=0), "lr: got 0; give a number above 0"), (dict(temperature=-1), "temperature: got -1"), (dict(n_epochs=0), "n_epochs: got 0"),
+    (dict(batch_size=1), "batch_size: got 1; give a whole number of at least 2"), (dict(max_length=1000), "max_length: got 1000; give a whole number from 1 to 64"), (dict(lora=0), "lora: got 0; give a whole number of at least 1"),
+    (dict(dtype="int8"), "dtype must be"), (dict(device="tpu"), "device must be"), (dict(lr=1e30), "lr: got 1e\\+30; steps of that length diverge"),
 ], ids=str)
 def test_wrong_settings(wrong, message, tiny, learn, held, tmp_path):
     with pytest.raises(ValueError, match=message):

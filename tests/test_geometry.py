@@ -1,4 +1,4 @@
-"""Projections against scikit-learn, keywords and word vectors by hand, and how wrong calls are refused."""
+"""Projections against scikit-learn, nearest words and word vectors by hand, and how wrong calls are refused."""
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 
 from llmrec.language.encoding import TextEncoder
-from llmrec.language.geometry import (Projection, ProjectedEncoder, WordVectorEncoder, keywords,
+from llmrec.language.geometry import (Projection, ProjectedEncoder, WordVectorEncoder, nearest_words,
     random_cosines, top_share)
 
 
@@ -116,17 +116,17 @@ def test_projected_encoder():
     assert encoder.encoder_ is not encoder.encoder
 
 
-def test_keywords_by_hand():
+def test_nearest_words_by_hand():
     words, W = ["left", "up", "both"], normalize(np.array([[1., 0], [0, 1], [1, 1]]))
-    assert keywords(np.array([[1., 0], [.6, .8]]), words, W, k=2) == [["left", "both"], ["both", "up"]]
-    assert keywords(np.array([[1., 0]]), words, W, k=9) == [["left", "both", "up"]]
-    assert keywords(np.empty((0, 2)), words, W) == []
+    assert nearest_words(np.array([[1., 0], [.6, .8]]), words, W, k=2) == [["left", "both"], ["both", "up"]]
+    assert nearest_words(np.array([[1., 0]]), words, W, k=9) == [["left", "both", "up"]]
+    assert nearest_words(np.empty((0, 2)), words, W) == []
     X = normalize(np.random.default_rng(0).standard_normal((7, 2)))
-    assert keywords(X, words, W, block=2) == keywords(X, words, W)
+    assert nearest_words(X, words, W, block=2) == nearest_words(X, words, W)
     with pytest.raises(ValueError, match="words: got 2 words for 3"):
-        keywords(X, words[:2], W)
+        nearest_words(X, words[:2], W)
     with pytest.raises(ValueError, match="k: got 0"):
-        keywords(X, words, W, k=0)
+        nearest_words(X, words, W, k=0)
 
 
 def test_word_vectors_by_hand():

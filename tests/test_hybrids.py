@@ -1,4 +1,6 @@
 """The hybrid by hand, against independent solvers, in both forms, and in the right direction."""
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,9 +14,9 @@ from llmrec.language.encoding import Stateless
 from llmrec.evaluation.splitting import item_cold, temporal
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import load_recommender
-from llmrec.recommenders.neighbours import EASE
+from llmrec.recommenders.linear import EASE
 from llmrec.tastes.probing import RidgeRecommender
-from llmrec.tastes.hybrids import Hybrid, age_weights, nearest_prior, rated_rows, unexplained, volume
+from llmrec.tastes.hybrids import Hybrid, age_weights, check_size, nearest_prior, rated_rows, score_hybrid_candidates, unexplained, volume
 
 
 class Letters(Stateless):
@@ -161,10 +163,13 @@ def test_an_unknown_year_and_no_likes():
 
 @EITHER_FORM
 def test_the_promises_of_a_recommender(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.tastes.probing.TextEncoder", Letters)  # parameters that can be saved
+    monkeypatch.setattr("llmrec.language.encoding.TextEncoder", Letters)  # parameters that can be saved
     fitted = clone(MODEL).set_params(encoder=None).fit(data)
     fitted.save(tmp_path / "model.npz")
-    assert np.array_equal(load_recommender(tmp_path / "model.npz").score_items(range(8)), fitted.score_items(range(8)))
+    back = load_recommender(tmp_path / "model.npz")
+    assert np.array_equal(back.score_items(range(8)), fitted.score_items(range(8)))
+    codes = np.tile(np.flatnonzero(fitted.liked_)[:5], (8, 1))
+    assert np.allclose(back.score_candidates(range(8), codes), fitted.score_items(range(8))[:, codes[0]], atol=1e-5)
     lists = fitted.recommend([0, 1], k=5)
     rated = data.interactions.set_index(["user_id", "item_id"]).index
     assert not lists.set_index(["user_id", "item_id"]).index.isin(rated).any()
@@ -189,13 +194,52 @@ def test_a_wrong_half_life_is_named_without_timestamps():
 
 def test_no_like_is_said():
     with pytest.raises(ValueError, match="holds no like"):
-        clone(MODEL).fit(dataset([[1, 2], [3, 0]]))
+        clone(MODEL).fit((data := dataset([[5, 2], [3, 0]])).take((data.interactions.rating < 4).to_numpy()))
 
 
 def test_the_template_is_read():
     assert Hybrid().template == TEMPLATE
     titles, genres = (clone(MODEL).set_params(template=t, genres=0, year=0).fit(WIDE).F_ for t in ("{title}", "{genres}"))
     assert not np.allclose(titles, genres)
+
+
+@EITHER_FORM
+@pytest.mark.parametrize("change", [{}, {"prior": 0}, {"half_life": None, "rated": .5}], ids=str)
+def test_candidates_are_scored_as_among_all(data, change, monkeypatch):
+    """In blocks or not, with and without candidates that nobody likes, and by no other columns where all have likes."""
+    model = clone(MODEL).set_params(**change).fit(data)
+    whole, liked = model.score_items(data.users), np.flatnonzero(model.liked_)
+    for among in (np.arange(data.n_items), liked):
+        codes = np.random.default_rng(0).choice(among, (len(data.users), 5))
+        codes[0, :2] = -1
+        S, wanted = model.score_candidates(data.users, codes), np.take_along_axis(whole, codes, axis=1)
+        wanted[codes < 0] = -np.inf
+        assert S.dtype == np.float32 and np.array_equal(np.isneginf(S), np.isneginf(wanted))
+        assert np.allclose(S[S > -np.inf], wanted[S > -np.inf], atol=1e-5)
+        assert np.allclose(score_hybrid_candidates(model, data.users, codes, block=3)[S > -np.inf], S[S > -np.inf], atol=1e-5)
+    monkeypatch.setattr(Hybrid, "score_history", lambda *args: pytest.fail("all items were scored"))
+    some = np.flatnonzero(data.likes().getnnz(axis=1))[:2]
+    assert np.isfinite(model.score_candidates(data.users[some], [[liked[0]], [liked[1]]])).all()
+
+
+def test_what_does_not_fit_the_memory_is_refused_with_the_figure_and_a_model_that_fits(monkeypatch):
+    monkeypatch.setattr("llmrec.data.checks.memory_size", lambda: 2**33)
+    with pytest.raises(ValueError, match=r"n_users = 1,000,000, n_items = 1,000,000: this needs about 22,352 GiB of memory, of 8 GiB; give RidgeRecommender\(\)"):
+        check_size(1_000_000, 1_000_000)
+    check_size(10_000, 20_000)
+    monkeypatch.setattr("llmrec.data.checks.memory_size", lambda: 1000)
+    with pytest.raises(ValueError, match="n_users = 8, n_items = 60: this needs"):
+        clone(MODEL).fit(WIDE)
+
+
+def test_the_prior_of_many_items_holds_a_small_block():
+    """All at once would take several times 1.6 GB."""
+    rng = np.random.default_rng(0)
+    tracemalloc.start()
+    B0 = nearest_prior(rng.standard_normal((20_000, 4), dtype="float32"), np.arange(20_000) < 19_900, 3, 1., block=20_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**30 and B0.getnnz() == 60_000
 
 
 def test_on_film_ratings(movielens):

@@ -1,70 +1,19 @@
-"""Means, attention and interests against loops, by hand, and in their limits."""
+"""Interests against loops, by hand, and in their limits; and the recommender built on them."""
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.sparse import csr_matrix
-from scipy.special import softmax
+from sklearn.base import clone
 from sklearn.cluster import KMeans
 
-from llmrec.language.similarity import SIMILARITIES, cosine, unit_rows
-from llmrec.tastes.interests import attention_scores, group_directions, interest_profiles, mean_profile
-
-
-def histories(seed, dislikes=False, n_items=15):
-    """Nine people, the fourth without any film, and vectors of 15 items."""
-    rng = np.random.default_rng(seed)
-    W = np.where(rng.random((9, n_items)) < .3, rng.uniform(.2, 2, (9, n_items)), 0)
-    if dislikes:
-        W *= rng.choice([1, 1, -1], W.shape)
-    W[3] = 0
-    return W.astype("float32"), rng.normal(size=(n_items, 6)).astype("float32")
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_mean_profile_equals_a_loop(seed):
-    W, V = histories(seed, dislikes=seed == 2)
-    U = mean_profile(csr_matrix(W), V)
-    assert U.dtype == np.float32 and U.shape == (9, 6) and (U[3] == 0).all()
-    for u, row in zip(U, W):
-        assert np.allclose(u, sum((w * v for w, v in zip(row, V)), np.zeros(6)) / (abs(row).sum() or 1), atol=1e-6)
-
-
-# Attention
-
-@pytest.mark.parametrize("similarity", SIMILARITIES)
-@pytest.mark.parametrize("dislikes", [False, True])
-def test_attention_equals_a_loop_over_people_and_items(similarity, dislikes):
-    W, V = histories(0, dislikes)
-    S = attention_scores(csr_matrix(W), V, .2, similarity, block=4)
-    assert S.dtype == np.float32 and S.shape == W.shape and (S[3] == 0).all()
-    C = SIMILARITIES[similarity](V, V)
-    for u in np.delete(range(9), 3):
-        films = np.flatnonzero(W[u])
-        for i in range(len(V)):
-            loudness = softmax(np.log(abs(W[u, films])) + C[films, i] / .2)
-            assert S[u, i] == pytest.approx((np.sign(W[u, films]) * loudness) @ C[films, i], abs=2e-5)
-
-
-def test_attention_between_its_limits():
-    W, V = histories(1)
-    H, C = csr_matrix(W), cosine(V, V)
-    rows = np.delete(range(9), 3)
-    hot, cold = attention_scores(H, V, 1e6)[rows], attention_scores(H, V, .005)[rows]
-    assert np.allclose(hot, W[rows] @ C / W[rows].sum(axis=1, keepdims=True), atol=1e-4)
-    assert np.allclose(cold, [C[row > 0].max(axis=0) for row in W[rows]], atol=.02)
-    assert np.array_equal(attention_scores(H, V, .1), attention_scores(H, V, .1, block=1000))
-    assert attention_scores(csr_matrix((2, 15)), V).tolist() == [[0] * 15] * 2
-
-
-def test_attention_refuses_what_it_cannot_tell_apart():
-    H = csr_matrix(np.float32([[1, 0], [0, 1]]))
-    with pytest.raises(ValueError, match="temperature: 1e-05 is too low here"):
-        attention_scores(H, np.float32([[1, 0], [0, 1]]), 1e-5)
-    for temperature in (0, -1., np.nan):
-        with pytest.raises(ValueError, match="temperature: got .*; give a number above 0"):
-            attention_scores(H, np.eye(2), temperature)
-    with pytest.raises(ValueError, match="similarity: got 'dot'; accepted are 'cosine'"):
-        attention_scores(H, np.eye(2), similarity="dot")
+from llmrec.language.encoding import TextEncoder
+from llmrec.language.similarity import SIMILARITIES, unit_rows
+from llmrec.recommenders.base import load_recommender
+from llmrec.tastes.interests import InterestRecommender, group_directions, interest_profiles
+from llmrec.tastes.histories import mean_profile, weigh_history
+from llmrec.tastes.profiles import ProfileRecommender
+from tests.test_histories import histories
+from tests.test_profiles import N_USERS, Letters, films
 
 
 # Interests
@@ -113,3 +62,44 @@ def test_clear_groups_are_those_of_scikit_learn():
     ours = (X @ group_directions(X, np.ones(32), 4).T).argmax(axis=1)
     theirs = KMeans(4, n_init=10, random_state=0).fit_predict(X)
     assert len(set(zip(ours, theirs))) == 4
+
+
+# The recommender
+
+@pytest.mark.parametrize("way", [{}, {"dislikes": .5}, {"half_life": 2., "by_rating": True}], ids=str)
+def test_an_item_is_scored_by_the_nearest_interest(way):
+    model = InterestRecommender(Letters(), **way).fit(films())
+    H = weigh_history(films(), **way)
+    S, (U, owner) = model.score_items(model.train_.users), interest_profiles(H, model.V_)
+    wanted = [SIMILARITIES["cosine"](U[owner == u], model.V_).max(axis=0) for u in range(N_USERS)]
+    assert np.allclose(S[:N_USERS], wanted, atol=1e-5) and (S[N_USERS] == -np.inf).all()
+
+
+def test_with_one_interest_it_is_the_mean_profile():
+    one, mean = (model.fit(films()).score_items(range(N_USERS)) for model in (InterestRecommender(Letters(), 1), ProfileRecommender(Letters())))
+    assert np.allclose(one, mean, atol=1e-5)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_an_index_finds_the_best_of_every_interest(similarity):
+    whole, few = (InterestRecommender(Letters(), similarity=similarity, index=index, n_candidates=15).fit(films()) for index in ("", "Flat"))
+    S, F = (model.score_items(range(N_USERS)) for model in (whole, few))
+    found = (F > -np.inf).sum(axis=1)
+    assert ((15 <= found) & (found <= 45)).all() and np.allclose(F[F > -np.inf], S[F > -np.inf], atol=1e-4)
+    assert np.allclose(-np.sort(-S, axis=1)[:, :15], -np.sort(-F, axis=1)[:, :15], atol=1e-4)
+
+
+def test_it_can_be_cloned_saved_and_asked_in_words(tmp_path):
+    model = InterestRecommender(TextEncoder(device="cpu", dtype="float32", cache_dir=str(tmp_path)), 2, template="{title}", index="Flat").fit(films())
+    model.save(tmp_path / "model.npz")
+    back = load_recommender(tmp_path / "model.npz")
+    assert back.recommend(range(N_USERS)).equals(model.recommend(range(N_USERS))) and back.recommend_text("space").equals(model.recommend_text("space"))
+    assert clone(model).get_params(deep=False).keys() == model.get_params(deep=False).keys() and "method" not in model.get_params(deep=False)
+
+
+@pytest.mark.parametrize("name, value", [("n_interests", 0), ("n_interests", "3"), ("index", 5), ("similarity", "dot"), ("centre", "yes"), ("dislikes", -1)])
+def test_a_setting_that_cannot_be_used_is_named(name, value):
+    model = InterestRecommender(Letters()).set_params(**{name: value})
+    with pytest.raises((ValueError, TypeError), match=f"^{name}: got"):
+        model.fit(films())
+    assert not hasattr(model, "train_")

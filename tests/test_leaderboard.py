@@ -9,7 +9,7 @@ from llmrec.data.dataset import make_dataset
 from llmrec.evaluation.splitting import leave_one_out, temporal
 from llmrec.evaluation.protocol import evaluate, tune
 from llmrec.recommenders.base import Popularity, Random
-from llmrec.recommenders.neighbours import EASE
+from llmrec.recommenders.linear import EASE
 from llmrec.recommenders.leaderboard import BASELINES, board_line, in_own_process, line_key, make_board
 from tests.tools.leaderboard import COLD, LANGUAGE, MODELS, grown
 

@@ -1,16 +1,17 @@
-"""Finding, checking and loading models: every way a model is refused, the number formats, the three families."""
+"""Finding, checking and loading models: every way a model is refused, the number formats, the three families, and each layer against transformers."""
 import os
 import shutil
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast, T5Config, T5EncoderModel, T5Model
+from transformers import AlbertConfig, AlbertModel, BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast, T5Config, T5EncoderModel, T5Model
 
-from llmrec.language.models import (ALIASES, choose_device, choose_dtype, find_model, load_model,
-    load_tokenizer, quiet)
+from llmrec.language.models import (ALIASES, choose_device, choose_dtype, find_model, hidden_states,
+    load_model, load_tokenizer, quiet)
 
 
 # Tiny models of the families
@@ -169,9 +170,54 @@ def test_devices(monkeypatch):
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert choose_device("auto") == "mps" and choose_device("cpu") == "cpu"
-    with pytest.raises(ValueError, match=r"device must be 'auto' or one of \['mps', 'cpu'\] on this computer, got 'cuda'"):
+    with pytest.raises(ValueError, match=r"device: got 'cuda'; give 'auto' or one of \['mps', 'cpu'\], which this computer has"):
         choose_device("cuda")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert choose_device("auto") == "cuda" and choose_device("cuda:1") == "cuda:1"
-    with pytest.raises(ValueError, match="dtype must be one of .*'float16'.*got 'int8'"):
+    with pytest.raises(ValueError, match="dtype: got 'int8'; give one of 'auto', .*'float16'"):
         choose_dtype("int8", "cpu")
+
+
+# Reading, up to a layer
+
+ALBERT = {"albert": lambda: AlbertModel(AlbertConfig(**TINY, hidden_size=16, intermediate_size=32, embedding_size=16))}   # its layers are one and the same
+
+
+@pytest.mark.parametrize("family, make", (FAMILIES | ALBERT).items(), ids=[*FAMILIES, *ALBERT])
+def test_each_layer_is_the_one_that_transformers_gives(family, make, save):
+    model = load_model(find_model(save(make())), "cpu", "float32")
+    ids = [[2, 3, 4, 5]]
+    with torch.inference_mode():
+        expected = model(input_ids=torch.tensor(ids), output_hidden_states=True).hidden_states
+    assert len(expected) == 3
+    for layer in (0, 1, 2, -1):
+        hidden, mask = hidden_states(model, ids, layer)
+        assert torch.equal(hidden, expected[layer]) and mask.tolist() == [[1] * 4]
+    for layer in (3, -2):
+        with pytest.raises(ValueError, match=rf"layer: got {layer}; this model has layers 0 \(its input\) to 2"):
+            hidden_states(model, ids, layer)
+
+
+def test_layers_above_are_not_computed(save):
+    model, calls = load_model(find_model(save(FAMILIES["bert"]())), "cpu", "float32"), []
+    for number, layer in enumerate(model.encoder.layer):
+        layer.register_forward_hook(lambda *args, number=number: calls.append(number))
+    for layer in (0, 1, 2):
+        hidden_states(model, [[2, 3]], layer)
+    assert calls == [0, 0, 1]
+    hidden_states(model, [[2, 3]])
+    assert calls == [0, 0, 1, 0, 1], "and the model runs through again"
+
+
+@pytest.mark.parametrize("family, make", (FAMILIES | ALBERT).items(), ids=[*FAMILIES, *ALBERT])
+def test_threads_that_read_other_layers_do_not_disturb_one_another(family, make, save):
+    model = load_model(find_model(save(make())), "cpu", "float32")
+    right = {layer: hidden_states(model, [[2, 3, 4]], layer)[0] for layer in (0, 1, 2, -1)}
+    for module in model.modules():      # a slow model, so that all threads are inside it at once
+        if isinstance(module, torch.nn.Embedding):
+            module.register_forward_hook(lambda *args: time.sleep(.002))
+    layers = list(right) * 12
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda layer: hidden_states(model, [[2, 3, 4]], layer)[0], layers))
+    wrong = [layer for layer, hidden in zip(layers, found) if not torch.equal(hidden, right[layer])]
+    assert not wrong, f"{len(wrong)} of {len(layers)} reads gave another layer"

@@ -13,7 +13,7 @@ from llmrec.recommenders.base import load_recommender
 from llmrec.recommenders.neural import (LightGCN, NeuMF, NeuMFNet, as_torch, bpr_loss, draw_unliked,
     epoch_batches, normalised_likes, propagate)
 
-QUICK = {LightGCN: dict(n_factors=4, n_epochs=3), NeuMF: dict(n_factors=3, n_epochs=2, batch_size=16)}
+QUICK = {LightGCN: dict(d=4, n_epochs=3), NeuMF: dict(d=3, n_epochs=2, batch_size=16)}
 
 
 def dataset(X):
@@ -103,7 +103,7 @@ def test_an_epoch_holds_every_like_once_but_those_of_who_likes_everything():
     assert not blocks[users[:, None], unliked].any() and [len(part[0]) for part in batches[:-1]] == [16] * (len(batches) - 1)
 
 
-@pytest.mark.parametrize("model", [LightGCN(n_factors=4, n_epochs=60), NeuMF(n_factors=4, n_epochs=150, batch_size=16)], ids=["LightGCN", "NeuMF"])
+@pytest.mark.parametrize("model", [LightGCN(d=4, n_epochs=60), NeuMF(d=4, n_epochs=150, batch_size=16)], ids=["LightGCN", "NeuMF"])
 def test_two_groups_are_told_apart(model):
     S = model.fit(dataset(blocks)).score_items(range(12))
     own = np.arange(12)[:, None] // 6 == np.arange(10) // 5
@@ -152,7 +152,7 @@ def test_nothing_learnt_is_as_large_as_users_times_items(movielens):
 
 @pytest.mark.parametrize("kind", QUICK)
 @pytest.mark.parametrize("wrong, message", [
-    (dict(n_factors=0), "n_factors: got 0"), (dict(n_factors=True), "n_factors: got True"), (dict(n_factors="a"), "n_factors: got 'a'"), (dict(n_factors=10**12), "n_factors: got 1000000000000"),
+    (dict(d=0), "d: got 0"), (dict(d=True), "d: got True"), (dict(d="a"), "d: got 'a'"), (dict(d=10**12), "d: got 1000000000000"),
     (dict(n_epochs=1.5), "n_epochs: got 1.5"), (dict(batch_size=0), "batch_size: got 0"), (dict(lr=0), "lr: got 0; give a number from 1e-06 to 1,000,000"), (dict(lr="a"), "lr: got 'a'"),
     (dict(reg=-1), "reg: got -1"), (dict(reg=float("nan")), "reg: got nan"), (dict(reg=None), "reg: got None"), (dict(reg=1e300), r"reg: got 1e\+300")])
 def test_wrong_parameters(kind, wrong, message):

@@ -19,7 +19,7 @@ from llmrec.recommenders.base import describe_estimator
 from llmrec.tastes.profiles import ProfileRecommender
 from llmrec.tastes.probing import RidgeRecommender
 from llmrec.tastes.hybrids import Hybrid
-from llmrec.ranking.softmax import recommend_with_probability
+from llmrec.ranking.probability import recommend_with_probability
 from llmrec.ranking.two_tower import TwoTower
 from llmrec.lists.diversity import DIVERSIFIERS, Diversified
 from llmrec.lists.frontier import make_pool, trace_frontier
@@ -38,8 +38,8 @@ def test_defaults_are_complete():
         "the TOML file is the one place of the defaults"
     encoder = TextEncoder().get_params()
     assert set(DEFAULTS["encoder"]) == set(encoder) - {"verbose"}, "every parameter of the encoder can be configured"
-    configured = {*DEFAULTS["profile"], *DEFAULTS["index"]} - {"method", "factory"}
-    assert configured == set(ProfileRecommender().get_params(deep=False)) - {"encoder", "profile", "similarity", "template", "index"}, "and every parameter of the profile"
+    configured = {*DEFAULTS["profile"], *DEFAULTS["index"]} - {"factory", "n_interests"}
+    assert configured == set(ProfileRecommender().get_params(deep=False)) - {"encoder", "similarity", "template", "index"}, "and every parameter of the profile"
     for model, sections in ((Hybrid(), ["features", "hybrid"]), (RidgeRecommender(), ["features", "ridge"]), (TwoTower(), ["two_tower"])):
         configured = {key for section in sections for key in DEFAULTS[section]}
         assert configured == set(model.get_params(deep=False)) - {"encoder", "template"}, "and every parameter of the other recommenders"
@@ -62,7 +62,7 @@ def test_every_section_reaches_the_model():
     settings = ["diversity.method=none", "recommender.method=profile", "encoder.pooling=cls", "encoder.layer=3", "encoder.prefix=film: ", "projection.method=whiten", "projection.n_components=8", "profile.method=interests",
                 "profile.half_life=20", "profile.by_rating=true", "profile.dislikes=0.5", "profile.n_interests=2", "similarity.method=pearson", "index.factory=HNSW32", "index.n_candidates=50"]
     model = pipeline.build_model(load_config(settings=settings))
-    assert (model.profile, model.half_life, model.by_rating, model.dislikes, model.n_interests, model.similarity) == ("interests", 20, True, .5, 2, "pearson")
+    assert (model.method, model.half_life, model.by_rating, model.dislikes, model.n_interests, model.similarity) == ("interests", 20, True, .5, 2, "pearson")
     assert (model.index, model.n_candidates, model.encoder.method, model.encoder.n_components) == ("HNSW32", 50, "whiten", 8)
     assert (model.encoder.encoder.pooling, model.encoder.encoder.layer, model.encoder.encoder.prefix) == ("cls", 3, "film:")
 

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import Ridge
 
-from llmrec.data.dataset import make_dataset
+from llmrec.data.dataset import Dataset, make_dataset
 from llmrec.language.encoding import TextEncoder
 from llmrec.language.geometry import ProjectedEncoder, WordVectorEncoder
 from llmrec.evaluation.splitting import item_cold
@@ -186,6 +186,24 @@ def test_wrong_calls():
         RidgeRecommender(Given(np.eye(30))).fit(data.take(np.zeros(len(data.interactions), bool)))
     with pytest.raises(ValueError, match="template"):
         RidgeRecommender(Given(np.eye(30)), template="{plot}").fit(data)
+
+
+def test_candidates_are_scored_as_among_all(monkeypatch):
+    """And by their own columns alone; -inf for nothing, for an item of which nothing is known, and for a history without likes."""
+    H, V = random_likes(), np.random.default_rng(1).standard_normal((30, 5)).astype("float32")
+    H[2], V[5] = 0, np.nan
+    data = dataset(H)
+    data = Dataset(data.interactions, data.items, pd.RangeIndex(len(H), name="user_id"))
+    model = RidgeRecommender(Given(V), template="{title}").fit(data)
+    codes = np.random.default_rng(0).integers(-1, 30, (len(H), 7))
+    codes[0, :3] = 5, -1, 29
+    wanted = np.where(codes < 0, -np.inf, np.take_along_axis(model.score_items(data.users), codes, axis=1))
+    monkeypatch.setattr(RidgeRecommender, "score_history", lambda *args: pytest.fail("all items were scored"))
+    S = model.score_candidates(data.users, codes)
+    assert S.dtype == np.float32 and np.isneginf(S[2]).all() and np.isneginf(S[0, :2]).all()
+    assert np.array_equal(np.isneginf(S), np.isneginf(wanted)) and np.allclose(S[S > -np.inf], wanted[S > -np.inf], atol=1e-5)
+    with pytest.raises(ValueError, match="codes: got"):
+        model.score_candidates(data.users, codes[:3])
 
 
 # With a language model

@@ -12,17 +12,19 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from llmrec.tastes import interests, profiles
+from llmrec.tastes import histories, interests, profiles
 from llmrec.data import text as preprocessing
 from llmrec.data.dataset import make_dataset
 from llmrec.data.text import item_text
 from llmrec.language.encoding import TextEncoder
-from llmrec.language.similarity import SIMILARITIES, ItemIndex, cosine
+from llmrec.language.indexes import ItemIndex
+from llmrec.language.similarity import SIMILARITIES, cosine
 from llmrec.evaluation.splitting import temporal
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import load_recommender
-from llmrec.tastes.interests import mean_profile
-from llmrec.tastes.profiles import ProfileRecommender, profile_text, weigh_history
+from llmrec.tastes.interests import InterestRecommender
+from llmrec.tastes.histories import mean_profile, weigh_history
+from llmrec.tastes.profiles import ProfileRecommender, profile_text
 from llmrec.lists.explanation import explain
 from llmrec.lists.shares import text_score
 
@@ -55,49 +57,16 @@ def model():
     return ProfileRecommender(Letters()).fit(films())
 
 
-WAYS = [{}, {"half_life": 2.}, {"by_rating": True}, {"dislikes": .5}, {"profile": "attention"}, {"profile": "interests", "dislikes": .5},
-        {"profile": "text", "half_life": 3.}]
+WAYS = [{}, {"half_life": 2.}, {"by_rating": True}, {"dislikes": .5}, {"method": "attention"}, {"n_interests": 3, "dislikes": .5},
+        {"method": "text", "half_life": 3.}]
 
 
-# How much each film counts
-
-def test_weights_by_hand():
-    frame = pd.DataFrame(dict(user_id=[1, 1, 1, 1, 1, 1, 2], item_id=[10, 20, 30, 40, 50, 60, 10], rating=[4, 5, 2.5, 5, 4.5, 3, 4],
-                              timestamp=[10, 20, 25, 30, 30, 40, 5], title=list("abcdefa")))
-    data = make_dataset(frame)
-    weigh = lambda **settings: weigh_history(data, **settings).toarray().tolist()
-    assert weigh() == [[1, 1, 0, 1, 1, 0], [1, 0, 0, 0, 0, 0]]
-    assert weigh(half_life=1) == [[1 / 8, 1 / 4, 0, 1, 1, 0], [1, 0, 0, 0, 0, 0]]    # the two of one second do not age each other
-    assert weigh(by_rating=True) == [[1, 2, 0, 2, 1.5, 0], [1, 0, 0, 0, 0, 0]]
-    assert weigh(dislikes=.5, half_life=2) == pytest.approx(np.float32([[.5 ** 1.5, .5, -.25, 1, 1, 0], [1, 0, 0, 0, 0, 0]]))
+def build(encoder=None, **way):
+    """A model of the kind that takes these settings, on letters where no encoder is given."""
+    return (InterestRecommender if "n_interests" in way else ProfileRecommender)(encoder or Letters(), **way)
 
 
-@pytest.mark.parametrize("half_life", [.7, 4, 1e6])
-def test_weights_equal_a_loop_whatever_the_order_of_the_rows(half_life):
-    rng = np.random.default_rng(0)
-    rows = pd.DataFrame({"user_id": np.repeat(range(5), 20), "item_id": np.tile(range(20), 5), "rating": rng.integers(1, 6, 100),
-                         "timestamp": rng.integers(0, 9, 100), "title": "a"}).sample(frac=1, random_state=0)
-    W = weigh_history(make_dataset(rows), half_life=half_life, dislikes=.3)
-    for row in rows.itertuples():
-        later = ((rows.user_id == row.user_id) & (rows.rating >= 4) & (rows.timestamp > row.timestamp)).sum()
-        wanted = (1 if row.rating >= 4 else -.3 if row.rating < 3 else 0) * .5 ** (later / half_life)
-        assert W[row.user_id, row.item_id] == pytest.approx(wanted, rel=1e-6, abs=1e-30)
-
-
-def test_without_settings_the_weights_are_the_likes():
-    for data in (films(), make_dataset(films().interactions[["user_id", "item_id"]])):
-        assert (weigh_history(data) != data.likes()).nnz == 0
-
-
-@pytest.mark.parametrize("wrong, message", [({"half_life": 0}, "half_life: got 0; give a number above 0"), ({"half_life": np.nan}, "half_life: got nan"),
-                                            ({"half_life": "5"}, "half_life: got '5'"), ({"dislikes": -1}, "dislikes: got -1; give a number of at least 0"),
-                                            ({"half_life": 5}, "half_life: got 5, but the data has no column 'timestamp'"),
-                                            ({"by_rating": True}, "by_rating: got True, but the data has no column 'rating'"),
-                                            ({"dislikes": 1}, "dislikes: got 1, but the data has no column 'rating'")])
-def test_wrong_weights_are_refused(wrong, message):
-    with pytest.raises(ValueError, match=message):
-        weigh_history(make_dataset(films().interactions[["user_id", "item_id"]]), **wrong)
-
+# A profile in words
 
 def test_a_profile_is_written_from_the_highest_weights_down():
     H = csr_matrix(np.float32([[1, 0, 2, 1, -3], [0, 0, 0, 0, 0], [0, -1, 0, 0, .5]]))
@@ -115,15 +84,15 @@ def functions(module):
 
 
 def test_no_function_that_makes_a_profile_receives_a_split():
-    makers = functions(profiles) | functions(interests) | {"item_text": preprocessing.item_text}
-    assert {"mean_profile", "ProfileRecommender.fit", "score_history", "profile_vectors", "weigh_history", "attention_scores", "interest_profiles", "item_similarity",
+    makers = functions(histories) | functions(profiles) | functions(interests) | {"item_text": preprocessing.item_text}
+    assert {"mean_profile", "fit_profiles", "score_profiles", "profile_vectors", "weigh_history", "attention_scores", "interest_profiles", "ItemSpace.item_similarity",
             "item_text"} <= set(makers)
     for name, function in makers.items():
         for parameter in inspect.signature(function).parameters.values():
             told = f"{parameter.name} {parameter.annotation}".lower()
             assert "split" not in told, f"{name} takes {parameter}: profiles are made of one training part, never of a Split"
             assert parameter.kind is not parameter.VAR_KEYWORD, f"{name} takes anything by name, a Split too"
-    for module in (profiles, interests, preprocessing):
+    for module in (histories, profiles, interests, preprocessing):
         imported = [name for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, (ast.Import, ast.ImportFrom))
                     for name in (getattr(node, "module", None) or "", *(alias.name for alias in node.names))]
         assert not any(re.search("split", name, re.I) for name in imported), f"{module.__name__} imports from splitting"
@@ -179,24 +148,24 @@ def test_what_all_items_share_is_nobodys_taste():
     assert np.ptp(raw) < .1, "the control: with the mean left in, all items look alike"
 
 
-@pytest.mark.parametrize("profile", profiles.PROFILES)
-def test_an_item_without_text_cannot_be_scored(profile):
+@pytest.mark.parametrize("way", [*({"method": method} for method in profiles.PROFILES), {"n_interests": 3}], ids=str)
+def test_an_item_without_text_cannot_be_scored(way):
     """-inf for the item, and for whoever likes nothing else; the others are scored as if it were not there."""
     data = films()
     items = data.items.assign(title=data.items.title.mask(data.items.item_id == 3, ""))
-    model = ProfileRecommender(Letters(), profile).fit(make_dataset(data.interactions, items))
+    model = build(**way).fit(make_dataset(data.interactions, items))
     H = csr_matrix(([1., 1, 1], ([0, 1, 1], [3, 3, 5])), shape=(3, N_ITEMS), dtype="float32")
     S = model.score_history(H)
     assert np.isneginf(S[[0, 2]]).all() and np.flatnonzero(np.isneginf(S[1])).tolist() == [3]
     without = csr_matrix(([1.], ([0], [5])), shape=(1, N_ITEMS), dtype="float32")
     assert np.allclose(np.delete(S[1], 3), np.delete(model.score_history(without)[0], 3), atol=1e-5)
-    if profile != "attention":
+    if way != {"method": "attention"}:
         assert np.isneginf(model.score_text("abc")[0, 3])
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_every_way_scores_weighted_histories_and_one_alone_as_among_others(way):
-    model = ProfileRecommender(Letters(), **way).fit(films())
+    model = build(**way).fit(films())
     H = weigh_history(films(), model.half_life, model.by_rating, model.dislikes)
     S = model.score_items(model.train_.users)
     assert (model.X_ != H).nnz == 0 and S.dtype == np.float32 and (S[N_USERS] == -np.inf).all() and np.isfinite(S[:N_USERS]).all()
@@ -212,15 +181,57 @@ def test_a_film_near_a_disliked_one_falls():
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-@pytest.mark.parametrize("profile", ["mean", "interests"])
-def test_an_exact_index_gives_the_same_best_and_nothing_else(profile, similarity):
-    whole, few = (ProfileRecommender(Letters(), profile, similarity, index=index, n_candidates=15).fit(films()) for index in ("", "Flat"))
+def test_an_exact_index_gives_the_same_best_and_nothing_else(similarity):
+    whole, few = (ProfileRecommender(Letters(), similarity=similarity, index=index, n_candidates=15).fit(films()) for index in ("", "Flat"))
     S, F = (model.score_items(range(N_USERS)) for model in (whole, few))
-    found = (F > -np.inf).sum(axis=1)
-    assert (found == 15).all() if profile == "mean" else ((15 <= found) & (found <= 45)).all()
-    assert (F <= S + 1e-4).all() and np.allclose(-np.sort(-S, axis=1)[:, :15], -np.sort(-F, axis=1)[:, :15], atol=1e-4)
-    everything = ProfileRecommender(Letters(), profile, similarity, index="Flat", n_candidates=1000).fit(films())
+    assert ((F > -np.inf).sum(axis=1) == 15).all() and np.allclose(F[F > -np.inf], S[F > -np.inf], atol=1e-4)
+    assert np.allclose(-np.sort(-S, axis=1)[:, :15], -np.sort(-F, axis=1)[:, :15], atol=1e-4)
+    everything = ProfileRecommender(Letters(), similarity=similarity, index="Flat", n_candidates=1000).fit(films())
     assert np.allclose(everything.score_items(range(N_USERS)), S, atol=1e-4)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("way", [{}, {"n_interests": 3}, {"method": "text", "half_life": 2.}], ids=str)
+def test_lists_from_an_index_are_those_of_all_items(way, seen):
+    """Only what the index finds is scored; where it finds everything, the lists have the same scores and the same shape."""
+    whole, indexed = build(**way).fit(films()), build(**way, index="Flat", n_candidates=N_ITEMS).fit(films())
+    ids = [3, N_USERS, 0, 11]
+    a, b = (model.recommend(ids, k=6, exclude_seen=seen) for model in (whole, indexed))
+    assert a.user_id.tolist() == b.user_id.tolist() and a["rank"].tolist() == b["rank"].tolist() and np.allclose(a.score, b.score, atol=1e-5)
+    assert b.attrs["short_lists"] == a.attrs["short_lists"] == 1 and list(b) == list(a)
+    rated = indexed.train_.interactions.set_index(["user_id", "item_id"]).index
+    assert not seen or not b.set_index(["user_id", "item_id"]).index.isin(rated).any()
+    few = build(**way, index="Flat", n_candidates=2).fit(films()).recommend(ids, k=9, exclude_seen=False)
+    assert few.attrs["short_lists"] == 4 and (few.groupby("user_id").size() <= 6).all()
+    a, b = (model.recommend_text(["abc", " ", "zebra"], k=4) for model in (whole, indexed))
+    assert a.text.tolist() == b.text.tolist() and np.allclose(a.score, b.score, atol=1e-5) and b.attrs["short_lists"] == 1
+    assert indexed.recommend(0, candidates=[31, 33, 35], k=2).item_id.isin([31, 33, 35]).all()
+    assert indexed.recommend([], k=2).empty
+    with pytest.raises(ValueError, match="k: got 0"):
+        indexed.recommend(0, k=0)
+
+
+@pytest.mark.parametrize("centre", [True, False])
+@pytest.mark.parametrize("way", [*WAYS, {"similarity": "euclidean"}, {"method": "attention", "similarity": "pearson"}, {"n_interests": 2, "index": "Flat"}], ids=str)
+def test_candidates_are_scored_as_among_all(way, centre):
+    data = films()
+    data = make_dataset(data.interactions, data.items.assign(title=data.items.title.mask(data.items.item_id == 3, "")))
+    model = build(**way, centre=centre, **({"n_candidates": N_ITEMS} if "index" in way else {})).fit(data)
+    codes = np.random.default_rng(0).integers(-1, N_ITEMS, (N_USERS + 1, 9))
+    codes[2, :2] = 3, -1
+    S = model.score_candidates(data.users, codes)
+    wanted = np.where(codes < 0, -np.inf, np.take_along_axis(model.score_items(data.users), codes, axis=1))
+    assert S.dtype == np.float32 and np.array_equal(np.isneginf(S), np.isneginf(wanted)) and (S[N_USERS] == -np.inf).all()
+    assert np.allclose(S[S > -np.inf], wanted[S > -np.inf], atol=1e-5)
+    assert model.score_candidates([0], np.empty((1, 0), int)).shape == (1, 0)
+
+
+def test_candidates_are_scored_without_a_look_at_the_others(model, monkeypatch):
+    monkeypatch.setattr(profiles, "score_vectors", lambda *args: pytest.fail("all items were scored"))
+    codes = np.array([[3, 5], [7, -1]])
+    assert np.isfinite(model.score_candidates([0, 1], codes)).tolist() == [[True, True], [True, False]]
+    indexed = ProfileRecommender(Letters(), index="Flat").fit(films())
+    assert len(indexed.recommend([0, 1], k=3)) == 6 and len(indexed.recommend_text("abc", k=3)) == 3
 
 
 def test_a_taste_in_words(model):
@@ -232,7 +243,7 @@ def test_a_taste_in_words(model):
     assert list(table) == ["text", "item_id", "rank", "score"] and table.text.tolist() == ["aaa"] * 3 + ["zebra"] * 3 and table.attrs["short_lists"] == 1
     assert table.item_id.tolist() == [j for row in (0, 2) for j in np.argsort(-S[row], kind="stable")[:3]]
     assert model.recommend_text("zebra", k=3).item_id.tolist() == table.item_id.tolist()[3:]
-    for wrong, message in [([3], r"texts\[0\] is 3"), (None, "texts must be a list")]:
+    for wrong, message in [([3], r"texts\[0\]: got 3"), (None, "texts: got NoneType")]:
         with pytest.raises(TypeError, match=message):
             model.score_text(wrong)
     with pytest.raises(ValueError, match="k: got 0"):
@@ -280,7 +291,7 @@ def test_a_fit_that_fails_at_the_index_or_the_data_leaves_nothing():
 
 
 def test_attention_has_no_vector():
-    with pytest.raises(TypeError, match="profile: 'attention'"):
+    with pytest.raises(TypeError, match="method: 'attention'"):
         ProfileRecommender(Letters(), "attention").fit(films()).profile_vectors(films().likes())
 
 
@@ -328,25 +339,25 @@ def test_it_can_be_cloned_and_its_encoder_stays_as_it_was(model):
     assert given.encoder is encoder and given.get_params()["encoder__max_length"] == 16
 
 
-@pytest.mark.parametrize("wrong, message", [({"profile": "median"}, "profile: got 'median'; accepted are 'mean'"),
-                                            ({"similarity": "dot"}, "similarity: got 'dot'; accepted are 'cosine'"),
+@pytest.mark.parametrize("wrong, message", [({"method": "median"}, "method: got 'median'; give one of 'mean'"),
+                                            ({"similarity": "dot"}, "similarity: got 'dot'; give one of 'cosine'"),
                                             ({"half_life": -1}, "half_life: got -1"), ({"dislikes": np.inf}, "dislikes: got inf"),
-                                            ({"temperature": 0}, "temperature: got 0"), ({"n_interests": 0}, "n_interests must be"),
-                                            ({"n_titles": 1.5}, "n_titles must be"), ({"n_candidates": 0}, "n_candidates must be"),
-                                            ({"index": "Flat", "profile": "attention"}, "index: got 'Flat' with profile='attention'"),
-                                            ({"dislikes": .5, "profile": "text"}, "dislikes: got 0.5 with profile='text'"),
+                                            ({"temperature": 0}, "temperature: got 0"),
+                                            ({"n_titles": 1.5}, "n_titles: got 1.5"), ({"n_candidates": 0}, "n_candidates: got 0"),
+                                            ({"index": "Flat", "method": "attention"}, "index: got 'Flat' with method='attention'"),
+                                            ({"dislikes": .5, "method": "text"}, "dislikes: got 0.5 with method='text'"),
                                             ({"template": "{titel}"}, "template: '{titel}' has the unknown field 'titel'")])
 def test_wrong_parameters_are_refused_before_encoding(wrong, message):
     with pytest.raises(ValueError, match=message):
         ProfileRecommender(None, **wrong).fit(films())
 
 
-@pytest.mark.parametrize("name, value", [("profile", ["mean"]), ("similarity", None), ("template", 5), ("index", 5), ("centre", "yes"), ("by_rating", 1), ("encoder", 5),
+@pytest.mark.parametrize("name, value", [("method", ["mean"]), ("similarity", None), ("template", 5), ("index", 5), ("centre", "yes"), ("by_rating", 1), ("encoder", 5),
                                          ("encoder", Letters), ("temperature", "a"), ("temperature", True), ("half_life", "a"), ("half_life", True), ("dislikes", "a"),
-                                         ("dislikes", [1]), ("n_interests", "3"), ("n_titles", None), ("n_candidates", 1.5)])
+                                         ("dislikes", [1]), ("n_titles", None), ("n_candidates", 1.5)])
 def test_settings_of_another_type_are_refused_by_name(name, value):
     model = ProfileRecommender(Letters()).set_params(**{name: value})
-    with pytest.raises((ValueError, TypeError), match=f"^{name}( must|: got)"):
+    with pytest.raises((ValueError, TypeError), match=f"^{name}: got"):
         model.fit(films())
     assert not hasattr(model, "train_")
 
@@ -374,11 +385,11 @@ def test_a_saved_recommender_comes_back(tmp_path, folder):
 
 
 @pytest.mark.parametrize("centre", [True, False])
-@pytest.mark.parametrize("way", [{"profile": "attention", "half_life": 5.}, {"profile": "interests", "index": "Flat", "dislikes": .5},
-                                 {"profile": "text", "half_life": 5.}], ids=str)
+@pytest.mark.parametrize("way", [{"method": "attention", "half_life": 5.}, {"n_interests": 3, "index": "Flat", "dislikes": .5},
+                                 {"method": "text", "half_life": 5.}], ids=str)
 def test_a_loaded_recommender_weighs_looks_up_and_reads_as_before(tmp_path, way, centre):
     encoder = TextEncoder(device="cpu", dtype="float32", cache_dir=str(tmp_path / "cache"))
-    model = ProfileRecommender(encoder, template="{title}", centre=centre, **way).fit(films())
+    model = build(encoder, template="{title}", centre=centre, **way).fit(films())
     model.save(tmp_path / "model.npz")
     back = load_recommender(tmp_path / "model.npz")
     assert back.mean_.any() == centre and back.mean_.tobytes() == model.mean_.tobytes()

@@ -28,7 +28,7 @@ def some_ratings(n_users, n_items, share, seed=0):
 
 
 def objective(model, R):
-    """What both solvers minimise, over the ratings it was fitted on."""
+    """What both methods minimise, over the ratings it was fitted on."""
     left_over = R - (model.mean_ + model.b_u_[:, None] + model.b_i_ + model.P_ @ model.Q_.T)
     learned = (model.b_u_, model.b_i_, model.P_, model.Q_)
     return np.nansum(left_over ** 2) + model.reg * sum((x ** 2).sum() for x in learned)
@@ -83,25 +83,25 @@ def test_a_half_of_als_is_ridge_regressions(seed, n_rows, n_columns, d, reg):
 
 def test_no_pass_of_als_raises_the_objective_and_sgd_comes_to_the_same():
     R = some_ratings(30, 40, .4)
-    models = [BiasedMF(n_factors=3, reg=4, solver="als", n_epochs=n).fit(dataset(R)) for n in (1, 2, 4, 8, 200)]
+    models = [BiasedMF(d=3, reg=4, method="als", n_epochs=n).fit(dataset(R)) for n in (1, 2, 4, 8, 200)]
     falling = [objective(model, R) for model in models]
     assert (np.diff(falling) <= 1e-9).all()
-    sgd = BiasedMF(n_factors=3, reg=4, lr=.005, n_epochs=3000).fit(dataset(R))
+    sgd = BiasedMF(d=3, reg=4, lr=.005, n_epochs=3000).fit(dataset(R))
     assert objective(sgd, R) == pytest.approx(falling[-1], rel=.02)
 
 
 def test_biases_by_hand():
     """One person, two films, ratings 1 and 3 about the mean 2; reg 1: by symmetry the person's bias is 0 and the films' -1/2 and 1/2."""
-    model = BiasedMF(n_factors=0, reg=1, solver="als", n_epochs=60).fit(dataset(np.array([[1., 3.]])))
+    model = BiasedMF(d=0, reg=1, method="als", n_epochs=60).fit(dataset(np.array([[1., 3.]])))
     assert model.mean_ == 2 and np.allclose(model.b_u_, 0, atol=1e-9) and np.allclose(model.b_i_, [-.5, .5], atol=1e-9)
     assert np.allclose(model.predict([0, 0], [0, 1]), [1.5, 2.5], atol=1e-9)
 
 
-@pytest.mark.parametrize("solver", ["sgd", "als"])
-def test_who_has_no_rating_falls_back_on_biases(solver):
+@pytest.mark.parametrize("method", ["sgd", "als"])
+def test_who_has_no_rating_falls_back_on_biases(method):
     R = some_ratings(6, 5, .8)
     R[2], R[:, 3] = np.nan, np.nan
-    model = BiasedMF(n_factors=2, reg=1, n_epochs=30, solver=solver).fit(dataset(R))
+    model = BiasedMF(d=2, reg=1, n_epochs=30, method=method).fit(dataset(R))
     rated = np.arange(len(model.b_i_)) != 3
     assert model.score_items([2])[0, rated] == pytest.approx((model.mean_ + model.b_i_)[rated]) and model.b_i_.any()
     assert np.isneginf(model.score_items([2])[0, 3]), "what nobody rated cannot be scored"
@@ -112,14 +112,14 @@ def test_who_has_no_rating_falls_back_on_biases(solver):
 
 def test_a_rating_of_zero_is_a_rating():
     R = np.array([[0., 5.], [0., np.nan], [np.nan, 5.]])
-    model = BiasedMF(n_factors=0, reg=.01, solver="als", n_epochs=50).fit(dataset(R))
+    model = BiasedMF(d=0, reg=.01, method="als", n_epochs=50).fit(dataset(R))
     assert model.mean_ == 2.5 and model.predict([0, 1], [0, 0]).max() < .1
 
 
-@pytest.mark.parametrize("solver", ["sgd", "als"])
-def test_clone_refit_save_and_load(solver, tmp_path):
+@pytest.mark.parametrize("method", ["sgd", "als"])
+def test_clone_refit_save_and_load(method, tmp_path):
     data = dataset(some_ratings(20, 30, .3))
-    model = BiasedMF(n_factors=4, n_epochs=5, solver=solver, rng=3).fit(data)
+    model = BiasedMF(d=4, n_epochs=5, method=method, rng=3).fit(data)
     scores = model.score_items([0, 7])
     assert scores.dtype == "float32" and np.allclose(model.predict([7], [2]), scores[1, 2].clip(.5, 5))
     assert np.array_equal(clone(model).fit(data).score_items([0, 7]), scores)
@@ -131,7 +131,7 @@ def test_clone_refit_save_and_load(solver, tmp_path):
 
 
 def test_nothing_learnt_is_as_large_as_users_times_items(movielens):
-    model = BiasedMF(n_factors=2, n_epochs=1).fit(movielens)
+    model = BiasedMF(d=2, n_epochs=1).fit(movielens)
     sizes = [value.size for value in vars(model).values() if isinstance(value, np.ndarray)]
     assert max(sizes) == 2 * movielens.n_items
 
@@ -150,7 +150,7 @@ def test_folds_hold_every_rating_out_once(movielens):
 
 def test_cross_validation_is_what_it_says():
     data = dataset(some_ratings(15, 10, .6))
-    model = BiasedMF(n_factors=1, n_epochs=3)
+    model = BiasedMF(d=1, n_epochs=3)
     by_hand = [root_mean_squared_error(part.rating, clone(model).fit(train).predict(part.user_id, part.item_id)) for train, part in rating_folds(data, 3, rng=1)]
     assert np.array_equal(cross_validate(model, data, 3, rng=1), by_hand) and not hasattr(model, "P_")
 
@@ -158,14 +158,14 @@ def test_cross_validation_is_what_it_says():
 def test_the_known_figure(movielens):
     """The tuned peer reaches an RMSE of .874 over five folds; the biases of the same peer .893."""
     assert cross_validate(BiasedMF(), movielens).mean() <= .874
-    assert cross_validate(BiasedMF(n_factors=0, reg=2), movielens).mean() <= .893
+    assert cross_validate(BiasedMF(d=0, reg=2), movielens).mean() <= .893
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (dict(n_factors=-1), "n_factors: got -1"), (dict(n_factors=1.5), "n_factors: got 1.5"), (dict(n_factors=True), "n_factors: got True"), (dict(n_factors="a"), "n_factors: got 'a'"),
+    (dict(d=-1), "d: got -1"), (dict(d=1.5), "d: got 1.5"), (dict(d=True), "d: got True"), (dict(d="a"), "d: got 'a'"),
     (dict(n_epochs=0), "n_epochs: got 0"), (dict(reg=0), "reg: got 0; give a number from 1e-06 to 1,000,000"), (dict(reg=float("nan")), "reg: got nan"), (dict(reg="a"), "reg: got 'a'"),
-    (dict(lr=-1), "lr: got -1"), (dict(lr=None), "lr: got None"), (dict(lr=True), "lr: got True"), (dict(solver=None), "solver: got None"),
-    (dict(solver="adam"), "solver: got 'adam'; give 'sgd' or 'als'"), (dict(lr=50, n_epochs=40), "lr: got 50; steps of that length diverge")])
+    (dict(lr=-1), "lr: got -1"), (dict(lr=None), "lr: got None"), (dict(lr=True), "lr: got True"), (dict(method=None), "method: got None"),
+    (dict(method="adam"), "method: got 'adam'; give one of 'sgd', 'als'"), (dict(lr=50, n_epochs=40), "lr: got 50; steps of that length diverge")])
 def test_wrong_parameters(wrong, message):
     with pytest.raises(ValueError, match=message):
         BiasedMF(**wrong).fit(dataset(some_ratings(5, 6, .8)))

@@ -1,4 +1,4 @@
-"""Sequences: attention against torch, what the mask promises, windows by hand, the loss against a plain sum, and the promises of a recommender."""
+"""Sequences: a block against torch, what the mask promises, windows by hand, the loss against a plain sum, and the promises of a recommender."""
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +10,9 @@ import llmrec.ranking.sequence
 from llmrec.data.dataset import Dataset
 from llmrec.language.encoding import Stateless
 from llmrec.recommenders.base import load_recommender
-from llmrec.ranking.two_tower import hold_out
-from llmrec.ranking.sequence import (ITEMS, SASRec, SASRecNet, attend, cut_windows, like_order,
-    network_bytes, next_loss, next_scores, pad_rows, split_rows)
+from llmrec.ranking.training import hold_out, run_epoch
+from llmrec.ranking.sequence import (ITEMS, SASRec, SASRecNet, cut_windows, like_order,
+    network_bytes, next_loss, next_scores, pad_rows, rows_of_users)
 
 QUICK = dict(d=8, length=6, n_epochs=3, batch_size=8, n_sampled=8, lr=.02, patience=9)
 EVERY_KIND = pytest.mark.parametrize("items", ITEMS)
@@ -54,17 +54,6 @@ def random_net(n_items=15, n_likes=None, **more):
         torch.manual_seed(0)
         n_likes = torch.ones(n_items, dtype=torch.int64) if n_likes is None else torch.as_tensor(n_likes)
         return SASRecNet(settled, torch.randn(n_items, 5), n_likes), settled
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.integers(1, 6), st.integers(1, 5), st.booleans(), st.integers(0, 2**31))
-def test_attention_is_that_of_torch(n, d, causal, seed):
-    Q, K, V = torch.from_numpy(np.random.default_rng(seed).normal(0, 2, (3, 2, n, d)))
-    allowed = torch.ones(n, n, dtype=torch.bool)
-    allowed = allowed.tril() if causal else allowed
-    answers, weights = attend(Q, K, V, allowed)
-    assert torch.allclose(answers, torch.nn.functional.scaled_dot_product_attention(Q, K, V, attn_mask=allowed))
-    assert torch.allclose(weights.sum(-1), torch.ones(2, n, dtype=weights.dtype)) and not weights[:, ~allowed].any()
 
 
 def test_a_block_is_the_multi_head_attention_of_torch():
@@ -140,7 +129,7 @@ def test_likes_are_ordered_by_time_and_ties_are_drawn():
 
 
 def test_rows_of_users_without_likes_are_empty():
-    assert [row.tolist() for row in split_rows(np.array([1, 1, 3]), np.array([5, 6, 7]), 5)] == [[], [5, 6], [], [7], []]
+    assert [row.tolist() for row in rows_of_users(np.array([1, 1, 3]), np.array([5, 6, 7]), 5)] == [[], [5, 6], [], [7], []]
 
 
 def test_what_is_held_out_is_the_end_of_the_row():
@@ -149,7 +138,7 @@ def test_what_is_held_out_is_the_end_of_the_row():
     data.interactions["timestamp"] = rng.integers(0, 4, len(data.interactions))  # mostly ties
     users, items = like_order(data, np.random.default_rng(3))
     _, held = hold_out(data, np.random.default_rng(3))
-    for user, row in enumerate(split_rows(users, items, 5)):
+    for user, row in enumerate(rows_of_users(users, items, 5)):
         assert set(row[-3:]) == set(held[user].indices)
 
 
@@ -200,7 +189,7 @@ def test_same_seed_same_model_and_a_clean_generator():
 
 @EVERY_KIND
 def test_what_is_learned_is_arrays_that_save_and_load(items, tmp_path, monkeypatch):
-    monkeypatch.setattr(llmrec.ranking.sequence, "TextEncoder", Letters)  # parameters that can be saved
+    monkeypatch.setattr("llmrec.language.encoding.TextEncoder", Letters)  # parameters that can be saved
     fitted = model(items=items).set_params(encoder=None).fit(dataset(RING))
     learned = {name: value for name, value in vars(fitted).items() if name.endswith("_") and name not in ("X_", "train_")}
     assert learned.keys() == {"V_", "n_likes_", "weights_", "history_", "sequences_"} and all(type(value) is np.ndarray for value in learned.values())
@@ -238,6 +227,29 @@ def test_training_stops_when_nothing_better_comes_and_keeps_the_best():
     assert np.array_equal(until_best.weights_, fitted.weights_)
 
 
+@pytest.mark.parametrize("die_in", [1, 3])
+def test_a_killed_run_ends_as_if_it_had_not_been(die_in, tmp_path, monkeypatch):
+    data, path = dataset(RING), tmp_path / "run"
+    straight = model(dropout=.3).fit(data)
+
+    def killed(loss, order, batch_size, optimiser, calls=[]):
+        calls.append(0)
+        if len(calls) == die_in:
+            run_epoch(loss, order[:batch_size], batch_size, optimiser)  # half an epoch's damage
+            raise KeyboardInterrupt
+        return run_epoch(loss, order, batch_size, optimiser)
+    monkeypatch.setattr(llmrec.ranking.sequence, "run_epoch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        model(dropout=.3, checkpoint=path).fit(data)
+    monkeypatch.undo()
+    torch.rand(5)
+    resumed = model(dropout=.3, checkpoint=path).fit(data)
+    assert np.array_equal(resumed.weights_, straight.weights_) and np.array_equal(resumed.history_, straight.history_)
+    for other, train in ((model(dropout=.2, checkpoint=path), data), (model(dropout=.3, rng=1, checkpoint=path), data), (model(dropout=.3, checkpoint=path), dataset(RING[::-1]))):
+        with pytest.raises(ValueError, match="checkpoint: .* is of a run on other data or with other settings"):
+            other.fit(train)
+
+
 def test_without_times_it_refuses():
     data = dataset(RING)
     with pytest.raises(ValueError, match="train: has no column 'timestamp'"):
@@ -250,7 +262,7 @@ def test_nobody_with_three_likes():
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (dict(items="texts"), "items: got 'texts'; accepted are 'both', 'language', 'ids'"), (dict(loss="in-batch"), "loss: got 'in-batch'; accepted are 'full', 'sampled'"),
+    (dict(items="texts"), "items: got 'texts'; give one of 'both', 'language', 'ids'"), (dict(loss="in-batch"), "loss: got 'in-batch'; give one of 'full', 'sampled'"),
     (dict(d=0), "d: got 0"), (dict(n_blocks=0), "n_blocks: got 0"), (dict(length=2.5), "length: got 2.5"), (dict(dropout=1), "dropout: got 1"), (dict(dropout=-.1), "dropout: got -0.1"),
     (dict(batch_size=0), "batch_size: got 0"), (dict(n_sampled=0), "n_sampled: got 0"), (dict(n_epochs="9"), "n_epochs: got '9'"), (dict(patience=0), "patience: got 0"),
     (dict(lr=0), "lr: got 0"), (dict(lr=float("nan")), "lr: got nan"), (dict(weight_decay=-1), "weight_decay: got -1"), (dict(lr=1e38), r"lr: got 1e\+38; give a number from 1e-09 to 1"),
@@ -264,7 +276,7 @@ def test_wrong_parameters_are_named(wrong, message):
 def test_what_the_memory_cannot_hold_is_refused_before_it_is_made(wrong, monkeypatch):
     monkeypatch.setattr(llmrec.ranking.sequence, "train_sasrec", None)
     (name, value), = wrong.items()
-    with pytest.raises(ValueError, match=f"{name}: got {value}.* that needs about [0-9,]+ GiB of memory, of [0-9,]+; give smaller numbers"):
+    with pytest.raises(ValueError, match=f"{name} = {value:,}.*: this needs about [0-9,]+ GiB of memory, of [0-9,]+ GiB; give smaller ones .*ItemKNN"):
         model(**wrong).fit(dataset(RING))
 
 

@@ -17,8 +17,9 @@ import llmrec.ranking.two_tower
 from llmrec.data.dataset import Dataset
 from llmrec.language.encoding import Stateless
 from llmrec.recommenders.base import load_recommender
-from llmrec.ranking.two_tower import (LOSSES, TwoTower, batch_loss, contrast_loss, draw_others, hold_out,
-    init_weights, profiles_without, standardise, tower, training_bytes)
+from llmrec.ranking.training import run_epoch
+from llmrec.ranking.two_tower import (LOSSES, TwoTower, batch_loss, contrast_loss, draw_others, init_weights,
+    profiles_without, standardise, tower, training_bytes)
 
 blocks = (np.arange(24)[:, None] // 12 == np.arange(20) // 10) & (np.random.default_rng(0).random((24, 20)) < .6)  # two groups, each with films of its own
 QUICK = dict(d=4, n_epochs=4, batch_size=32, n_sampled=8, lr=.02, patience=9)
@@ -141,25 +142,6 @@ def test_more_samples_come_nearer_to_the_full_loss():
     assert bias_many < .02 < bias_few and spread_many < spread_few / 5
 
 
-def test_the_last_tenth_is_held_out():
-    """Person 0 has 20 likes, of which the last two go; person 1 three, the last goes; person 2 two, which stay; dislikes count for nothing."""
-    user = np.repeat([0, 1, 2], [21, 3, 2])
-    item = np.concatenate([np.arange(21), [0, 1, 2], [0, 1]])
-    frame = pd.DataFrame({"user_id": user, "item_id": item, "rating": 5.0, "timestamp": np.concatenate([np.arange(21)[::-1], [7, 9, 8], [1, 2]])})
-    frame.loc[0, "rating"] = 1.
-    data = Dataset(frame.sample(frac=1, random_state=0), pd.DataFrame({"item_id": range(21)}), pd.RangeIndex(3, name="user_id"))
-    learn, held = hold_out(data, np.random.default_rng(0))
-    assert list(zip(*held.nonzero())) == [(0, 1), (0, 2), (1, 1)] and (learn + held != data.likes()).nnz == 0 and learn.multiply(held).nnz == 0
-
-
-def test_without_times_the_hold_out_is_drawn():
-    data = dataset(np.ones((3, 30)))
-    one, two = (hold_out(data, np.random.default_rng(seed))[1] for seed in (0, 1))
-    assert (np.diff(one.indptr) == 3).all() and (one != two).nnz and (hold_out(data, np.random.default_rng(0))[1] != one).nnz == 0
-    with pytest.raises(ValueError, match="nobody has 3 likes"):
-        hold_out(dataset(np.eye(4)), np.random.default_rng(0))
-
-
 @pytest.mark.parametrize("loss", LOSSES)
 def test_two_groups_are_told_apart_and_a_film_without_likes_is_placed_by_its_text(loss):
     X = np.pad(blocks, ((0, 0), (0, 2)))
@@ -173,15 +155,14 @@ def test_two_groups_are_told_apart_and_a_film_without_likes_is_placed_by_its_tex
 def test_a_killed_run_ends_as_if_it_had_not_been(loss, tmp_path, monkeypatch):
     data, path = dataset(blocks), tmp_path / "run.npz"
     straight = model(loss=loss).fit(data)
-    epochs = llmrec.ranking.two_tower.train_epoch
 
-    def killed(model, weights, optimiser, X, V, rng, calls=[]):
+    def killed(loss, order, batch_size, optimiser, calls=[]):
         calls.append(0)
         if len(calls) == 3:
-            weights.data += 1  # half an epoch's damage
+            run_epoch(loss, order[:batch_size], batch_size, optimiser)  # half an epoch's damage
             raise KeyboardInterrupt
-        return epochs(model, weights, optimiser, X, V, rng)
-    monkeypatch.setattr(llmrec.ranking.two_tower, "train_epoch", killed)
+        return run_epoch(loss, order, batch_size, optimiser)
+    monkeypatch.setattr(llmrec.ranking.two_tower, "run_epoch", killed)
     with pytest.raises(KeyboardInterrupt):
         model(loss=loss, checkpoint=path).fit(data)
     monkeypatch.undo()
@@ -193,7 +174,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(loss, tmp_path, monkeypatch):
 def test_a_finished_run_trains_no_more(tmp_path, monkeypatch):
     data, settled = dataset(blocks), model(checkpoint=tmp_path / "run.npz")
     first = clone(settled).fit(data).weights_
-    monkeypatch.setattr(llmrec.ranking.two_tower, "train_epoch", None)
+    monkeypatch.setattr(llmrec.ranking.two_tower, "run_epoch", None)
     assert np.array_equal(clone(settled).fit(data).weights_, first)
 
 
@@ -232,7 +213,7 @@ def test_same_seed_same_model_and_a_clean_generator():
 
 def test_what_is_learned_is_arrays_that_save_and_load(tmp_path, monkeypatch):
     data, settled = dataset(blocks), TwoTower(template="{title}", hidden=(3,), **QUICK)
-    monkeypatch.setattr(llmrec.ranking.two_tower, "TextEncoder", Letters)
+    monkeypatch.setattr("llmrec.language.encoding.TextEncoder", Letters)
     scores = settled.fit(data).score_items([0, 13])
     learned = {name: value for name, value in vars(settled).items() if name.endswith("_") and name not in ("X_", "train_")}
     assert learned.keys() == {"V_", "weights_", "history_", "items_"} and all(type(value) is np.ndarray for value in learned.values())
@@ -256,7 +237,7 @@ def test_people_with_one_like_or_all_do_no_harm():
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (dict(loss="hinge"), "loss: got 'hinge'; accepted are 'full'"), (dict(hidden=256), "hidden: got 256; give a tuple"), (dict(hidden=(0,)), "hidden: got 0"), (dict(hidden=("a",)), "hidden: got 'a'"),
+    (dict(loss="hinge"), "loss: got 'hinge'; give one of 'full'"), (dict(hidden=256), "hidden: got 256; give a tuple"), (dict(hidden=(0,)), "hidden: got 0"), (dict(hidden=("a",)), "hidden: got 'a'"),
     (dict(d=0), "d: got 0"), (dict(n_epochs=1.5), "n_epochs: got 1.5"), (dict(batch_size=0), "batch_size: got 0"), (dict(n_sampled=0), "n_sampled: got 0"),
     (dict(patience=0), "patience: got 0"), (dict(lr=0), "lr: got 0"), (dict(lr=float("nan")), "lr: got nan"), (dict(temperature=-1), "temperature: got -1"),
     (dict(weight_decay=-1), "weight_decay: got -1"), (dict(temperature="a"), "temperature: got 'a'"), (dict(d=True), "d: got True"),
@@ -268,7 +249,7 @@ def test_wrong_parameters(wrong, message):
         model(**wrong).fit(dataset(blocks))
 
 
-@pytest.mark.parametrize("V, message", [(np.ones((4, 2)), "same vector"), (np.array([[0, np.nan]]), "not finite")])
+@pytest.mark.parametrize("V, message", [(np.ones((4, 2)), "same vector"), (np.array([[0, np.nan]]), "not finite"), (np.full((4, 2), np.nan), "same vector")])
 def test_vectors_nothing_can_be_learnt_from(V, message):
     with pytest.raises(ValueError, match=f"encoder: .*{message}"):
         standardise(V)
@@ -278,7 +259,8 @@ def test_vectors_nothing_can_be_learnt_from(V, message):
 def test_what_the_memory_cannot_hold_is_refused_before_it_is_made(wrong, monkeypatch):
     monkeypatch.setattr(llmrec.ranking.two_tower, "train_towers", None)
     (name, value), = wrong.items()
-    with pytest.raises(ValueError, match=f"{name}: got {re.escape(str(value))}.* that needs about [0-9,]+ GiB of memory, of [0-9,]+; give smaller numbers"):
+    told = f"{value:,}" if isinstance(value, int) else str(value)
+    with pytest.raises(ValueError, match=f"{name} = {re.escape(told)}.*: this needs about [0-9,]+ GiB of memory, of [0-9,]+ GiB; give smaller ones .*RidgeRecommender"):
         model(**wrong).fit(dataset(blocks))
 
 

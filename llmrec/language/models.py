@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ALIASES', 'READ', 'Alias', 'sha256_of', 'find_alias', 'ModelFiles', 'local_model', 'download_model', 'find_model',
-           'choose_device', 'cpu_flags', 'choose_dtype', 'quiet', 'load_tokenizer', 'load_model', 'after_fork']
+           'choose_device', 'cpu_flags', 'choose_dtype', 'quiet', 'load_tokenizer', 'load_model', 'after_fork',
+           'stop_before', 'hidden_states']
 
 # %% ../../nbs/02_language/02_models.ipynb #f608285c
 import hashlib, os, re, threading, warnings
@@ -14,6 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
+
+from ..data.checks import choose, wrong
 
 # %% ../../nbs/02_language/02_models.ipynb #0cf0fcaf
 class Alias(NamedTuple):
@@ -186,7 +189,7 @@ def find_model(
     ModelFiles
         where its files are, and their hash
     """
-    if not isinstance(name, (str, os.PathLike)): raise TypeError(f"model must be an alias, a folder or a Hugging Face id, got {name!r}")
+    if not isinstance(name, (str, os.PathLike)): raise TypeError(f"model: got {name!r}; give an alias, a folder or a Hugging Face id")
     name = os.fspath(name)
     if name in ALIASES: return local_model(find_alias(name))
     if os.path.isdir(name): return local_model(Path(name).resolve())
@@ -212,7 +215,7 @@ def choose_device(
     import torch
     here = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     if device == "auto": return here[0]
-    if str(device).split(":")[0] not in here: raise ValueError(f"device must be 'auto' or one of {here} on this computer, got {device!r}")
+    if str(device).split(":")[0] not in here: raise wrong("device", device, f"'auto' or one of {here}, which this computer has")
     return str(device)
 
 def cpu_flags(
@@ -246,9 +249,7 @@ def choose_dtype(
         for "auto": "bfloat16" where the hardware multiplies it fast, else "float32"
     """
     import torch
-    choices = ["auto", "float32", "bfloat16", "float16"]
-    if dtype not in choices: raise ValueError(f"dtype must be one of {choices}, got {dtype!r}")
-    if dtype != "auto": return dtype
+    if choose(("auto", "float32", "bfloat16", "float16"), dtype, "dtype") != "auto": return dtype
     if device.startswith("cuda"): fast = torch.cuda.get_device_capability(device)[0] >= 8
     else: fast = device == "cpu" and bool(cpu_flags() & {"amx_bf16", "avx512_bf16"})
     return "bfloat16" if fast else "float32"
@@ -338,3 +339,73 @@ def after_fork(
     torch.set_num_threads(1)
     warnings.warn("this process was forked from one that uses models, so it computes with one thread; "
                   "start it with multiprocessing.get_context('spawn') to use more", stacklevel=6)
+
+# %% ../../nbs/02_language/02_models.ipynb #38114de0
+class _Reached(Exception): "Carries hidden states out of a model that need not go on."
+
+def stop_before(
+    model,      # a transformers model
+    layer:int,  # 0 <= layer < the number of layers
+):              # a handle; after its `remove()` the model runs through again
+    """Have a model raise `_Reached`, in this thread alone, with what comes to the layer above `layer`; None if its layers stand in no list.
+
+    Parameters
+    ----------
+    model
+        a transformers model
+    layer : int
+        0 <= layer < the number of layers
+
+    Returns
+    -------
+        a handle; after its `remove()` the model runs through again
+    """
+    import threading, torch
+    mine = threading.get_ident()
+    def stop(module, args):
+        "Called by torch with what comes into a layer, whichever thread runs the model."
+        if threading.get_ident() == mine: raise _Reached(args[0])
+    lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == model.config.num_hidden_layers)
+    stack = next(lists, None)
+    return stack and stack[layer].register_forward_pre_hook(stop)
+
+# %% ../../nbs/02_language/02_models.ipynb #9559cf70
+def hidden_states(
+    model,          # a transformers model that gives hidden states
+    ids:list,       # of n lists of token ids
+    layer:int=-1,   # 0: the input embeddings, l: what the l-th layer gives, -1: the last
+)->tuple:           # torch tensors: hidden states (n, length, d) and mask (n, length), 1 for a token and 0 for padding
+    """Pad and read, up to a layer.
+
+    Raises `ValueError` if a text is longer than the model can read, or it has no such layer.
+
+    Parameters
+    ----------
+    model
+        a transformers model that gives hidden states
+    ids : list
+        of n lists of token ids
+    layer : int, default -1
+        0: the input embeddings, l: what the l-th layer gives, -1: the last
+
+    Returns
+    -------
+    tuple
+        torch tensors: hidden states (n, length, d) and mask (n, length), 1 for a token and 0 for padding
+    """
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+    length, limit, n_layers = max(map(len, ids)), getattr(model.config, "max_position_embeddings", None), model.config.num_hidden_layers
+    if limit and length > limit: raise ValueError(f"max_length: a text has {length} tokens, but this model reads at most {limit}")
+    if not -1 <= layer <= n_layers: raise ValueError(f"layer: got {layer}; this model has layers 0 (its input) to {n_layers}, and -1 is the last")
+    rows, last = [torch.tensor(i) for i in ids], layer in (-1, n_layers)
+    tokens = pad_sequence(rows, batch_first=True).to(model.device)
+    mask = pad_sequence([torch.ones_like(r) for r in rows], batch_first=True).to(model.device)
+    after_fork()
+    hook = None if last else stop_before(model, layer)
+    try:
+        with torch.inference_mode(): out = model(input_ids=tokens, attention_mask=mask, output_hidden_states=not last)
+        return out.last_hidden_state if last else out.hidden_states[layer], mask
+    except _Reached as reached: return reached.args[0], mask
+    finally:
+        if hook: hook.remove()

@@ -18,8 +18,10 @@ from ..evaluation.splitting import Split
 from ..evaluation.protocol import evaluate, peak_memory, tune
 from .base import Popularity, Random, describe_estimator
 from .content import ContentRecommender
-from .neighbours import EASE, SLIM, ItemKNN, UserKNN
-from .factors import ALS, BPR, PureSVD
+from .neighbours import ItemKNN, UserKNN
+from .linear import EASE, SLIM
+from .factors import ALS, PureSVD
+from .bpr import BPR
 from .neural import LightGCN, NeuMF
 
 # %% ../../nbs/04_recommenders/09_leaderboard.ipynb #2c6a560c
@@ -27,14 +29,14 @@ BASELINES = {  # name -> model, grid
     "random": (Random(), {}),
     "popularity": (Popularity(), {}),
     "TF-IDF": (ContentRecommender(), {"template": ["{title}[ {genres}][ {year}]", "{title}[ {genres}]", "[{genres}][ {year}]", "{genres}"], "stop_words": [None, "english"]}),
-    "UserKNN": (UserKNN(), {"k": [20, 100, 500], "shrink": [0, 10, 100]}),
-    "ItemKNN": (ItemKNN(), {"k": [20, 100, 500], "shrink": [0, 10, 100]}),
+    "UserKNN": (UserKNN(), {"n_neighbours": [20, 100, 500], "shrink": [0, 10, 100]}),
+    "ItemKNN": (ItemKNN(), {"n_neighbours": [20, 100, 500], "shrink": [0, 10, 100]}),
     "EASE": (EASE(), {"reg": [3, 10, 30, 100, 300, 1000, 3000]}),
     "SLIM": (SLIM(), {"l1": [.2, 1, 5], "l2": [10, 50, 250]}),
-    "PureSVD": (PureSVD(), {"n_factors": [8, 16, 24, 32, 48, 64, 96, 128]}),
-    "ALS": (ALS(), [{"reg": [5, 10, 20], "alpha": [1, 2, 5]}, {"n_factors": [64]}]),
-    "BPR": (BPR(), [{"reg": [.002, .005, .01, .02], "lr": [.02, .05]}, {"n_factors": [128], "reg": [.005, .01]}]),
-    "NeuMF": (NeuMF(), {"n_factors": [8, 16], "reg": [.3, 1, 3]}),
+    "PureSVD": (PureSVD(), {"d": [8, 16, 24, 32, 48, 64, 96, 128]}),
+    "ALS": (ALS(), [{"reg": [5, 10, 20], "alpha": [1, 2, 5]}, {"d": [64]}]),
+    "BPR": (BPR(), [{"reg": [.002, .005, .01, .02], "lr": [.02, .05]}, {"d": [128], "reg": [.005, .01]}]),
+    "NeuMF": (NeuMF(), {"d": [8, 16], "reg": [.3, 1, 3]}),
     "LightGCN": (LightGCN(), [{"n_layers": [1, 2, 3], "reg": [.01, .03, .1]}, {"n_layers": [2], "reg": [.3]}]),
 }
 

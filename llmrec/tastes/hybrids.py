@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['nearest_prior', 'rated_rows', 'age_weights', 'unexplained', 'learn_rest', 'volume', 'score_with_prior', 'weight_rows',
-           'check_hybrid', 'Hybrid']
+           'score_columns', 'score_hybrid_candidates', 'check_hybrid', 'check_size', 'fit_hybrid', 'Hybrid']
 
 # %% ../../nbs/05_tastes/04_hybrids.ipynb #879e9a37
 import numpy as np
@@ -12,10 +12,11 @@ from scipy.sparse import csc_matrix, csr_matrix, vstack
 
 from ..data.dataset import Dataset
 from ..data.text import TEMPLATE
-from ..data.checks import check_whole, check_real, check_positive, unchanged_on_error
+from ..data.checks import check_memory, check_whole, check_real, check_positive, unchanged_on_error
 from ..language.similarity import top_k
-from ..recommenders.neighbours import ease_dual
-from .profiles import weigh_history
+from ..recommenders.base import check_candidates
+from ..recommenders.linear import ease_dual, gram_inverse
+from .histories import weigh_history
 from .probing import RidgeRecommender
 
 # %% ../../nbs/05_tastes/04_hybrids.ipynb #5b1630db
@@ -24,7 +25,7 @@ def nearest_prior(
     liked:np.ndarray,  # (n_items,) bool, items that may be neighbours
     n_neighbours:int,  # of each item, at most
     power:float,       # of the cosine; higher lets the nearest count more
-    block:int=1024,    # items at a time
+    block:int=1024,    # items at a time, at most; fewer where there are many neighbours to compare with
 )->csc_matrix:         # (n_items, n_items) float32; each column sums to 1, or is empty
     """For each item its nearest liked items, weighed by a power of the cosine.
 
@@ -39,7 +40,7 @@ def nearest_prior(
     power : float
         of the cosine; higher lets the nearest count more
     block : int, default 1024
-        items at a time
+        items at a time, at most; fewer where there are many neighbours to compare with
 
     Returns
     -------
@@ -47,6 +48,7 @@ def nearest_prior(
         (n_items, n_items) float32; each column sums to 1, or is empty
     """
     V, source, parts = F / np.maximum(np.linalg.norm(F, axis=1, keepdims=True), 1e-12), np.flatnonzero(liked), []
+    block = max(1, min(block, 2**25 // max(1, len(source))))
     for start in range(0, len(V), block):
         own = np.arange(start, min(start + block, len(V)))
         C = np.where(own[:, None] == source, -np.inf, V[own] @ V[source].T).astype("float32")
@@ -111,7 +113,8 @@ def age_weights(
 def unexplained(
     model,            # fitted: W_ and K_, or G_ where users are no fewer than items
     H:csr_matrix,     # (m, n_items) histories, or any rows over the items
-)->np.ndarray:        # (m, n_items) float64
+    items=slice(None),  # codes of the items that are asked for; all as it stands
+)->np.ndarray:        # (m, n_items) float64, or a column for each of the items asked for
     """What of each row the rows of other people leave open: λ H (WᵀW + λ I)⁻¹.
 
     Parameters
@@ -120,14 +123,16 @@ def unexplained(
         fitted: W_ and K_, or G_ where users are no fewer than items
     H : csr_matrix
         (m, n_items) histories, or any rows over the items
+    items : default slice(None)
+        codes of the items that are asked for; all as it stands
 
     Returns
     -------
     np.ndarray
-        (m, n_items) float64
+        (m, n_items) float64, or a column for each of the items asked for
     """
-    if hasattr(model, "G_"): return H @ model.G_
-    return H.toarray() - (H @ model.W_.T).toarray().astype("float64") @ model.K_ @ model.W_
+    if hasattr(model, "G_"): return H @ model.G_[:, items]
+    return H[:, items].toarray() - (H @ model.W_.T).toarray().astype("float64") @ model.K_ @ model.W_[:, items]
 
 def learn_rest(
     model,            # has the features F_ and liked_; gets B0_, W_, K_ or G_, and echo_
@@ -149,7 +154,7 @@ def learn_rest(
         model.K_, diagonal = ease_dual(W, model.item_reg)
         own, through = model.item_reg * diagonal, -np.einsum("uj,uj->j", model.K_ @ W, (W @ model.B0_).toarray())
     else:
-        model.G_ = model.item_reg * np.linalg.inv((W.T @ W).toarray() + model.item_reg * np.eye(train.n_items))
+        model.G_ = model.item_reg * gram_inverse(W, model.item_reg)
         own, through = model.G_.diagonal(), np.asarray(model.B0_.multiply(model.G_).sum(axis=0)).ravel()
     model.echo_ = (1 - own + through) / own
 
@@ -179,13 +184,16 @@ def volume(
     return np.divide(size[0], size[1], out=np.ones_like(size[0]), where=(size[0] > 0) & (size[1] > 0))
 
 # %% ../../nbs/05_tastes/04_hybrids.ipynb #ff21653b
-def score_with_prior(self,
+def score_with_prior(
+    model,            # a fitted Hybrid
     H:csr_matrix,     # (m, n_items) likes, or their weights
 )->np.ndarray:        # (m, n_items) float32; -inf for an item without likes of which nothing is known, and for a history without likes
     """Weighted sums of the weights B over each history; for items without likes the ridge alone.
 
     Parameters
     ----------
+    model
+        a fitted Hybrid
     H : csr_matrix
         (m, n_items) likes, or their weights
 
@@ -194,20 +202,23 @@ def score_with_prior(self,
     np.ndarray
         (m, n_items) float32; -inf for an item without likes of which nothing is known, and for a history without likes
     """
-    left = unexplained(self, H)
-    told, ridge, cold = left @ self.B0_, RidgeRecommender.score_history(self, H.sign()), ~self.liked_
-    loud, S = volume(told, ridge, self.liked_), H.toarray() - left * (1 + self.echo_) + told
-    S[:, cold] = loud * ridge[:, cold] if self.prior else -np.inf
+    left = unexplained(model, H)
+    told, ridge, cold = left @ model.B0_, RidgeRecommender.score_history(model, H.sign()), ~model.liked_
+    loud, S = volume(told, ridge, model.liked_), H.toarray() - left * (1 + model.echo_) + told
+    S[:, cold] = loud * ridge[:, cold] if model.prior else -np.inf
     S[H.getnnz(axis=1) == 0] = -np.inf
     return S.astype("float32")
 
-def weight_rows(self,
+def weight_rows(
+    model,             # a fitted Hybrid
     codes:np.ndarray,  # (n,) int item codes
 )->np.ndarray:         # (n, n_items) float32, -inf for the item itself
     """How much a like of each item alone speaks for, or against, the others.
 
     Parameters
     ----------
+    model
+        a fitted Hybrid
     codes : np.ndarray
         (n,) int item codes
 
@@ -216,12 +227,75 @@ def weight_rows(self,
     np.ndarray
         (n, n_items) float32, -inf for the item itself
     """
-    alone = csr_matrix((np.ones(len(codes), "float32"), (np.arange(len(codes)), codes)), shape=(len(codes), len(self.F_)))
-    S = self.score_history(alone)
+    alone = csr_matrix((np.ones(len(codes), "float32"), (np.arange(len(codes)), codes)), shape=(len(codes), len(model.F_)))
+    S = model.score_history(alone)
     S[np.arange(len(codes)), codes] = -np.inf
     return S
 
 # %% ../../nbs/05_tastes/04_hybrids.ipynb #34c78d7f
+def score_columns(
+    model,             # a fitted Hybrid
+    H:csr_matrix,      # (m, n_items) likes, or their weights
+    items:np.ndarray,  # (n,) int item codes, growing
+)->np.ndarray:         # (m, n) float32, those columns of `score_history`
+    """Scores of some items, by their columns of the weights B alone; all columns if one of the items has no like.
+
+    Parameters
+    ----------
+    model
+        a fitted Hybrid
+    H : csr_matrix
+        (m, n_items) likes, or their weights
+    items : np.ndarray
+        (n,) int item codes, growing
+
+    Returns
+    -------
+    np.ndarray
+        (m, n) float32, those columns of `score_history`
+    """
+    cold = ~model.liked_[items]
+    if model.prior and cold.any(): return model.score_history(H)[:, items]
+    B0 = model.B0_[:, items].tocsc()
+    near = np.union1d(items, B0.indices)
+    left, own = unexplained(model, H, near), np.searchsorted(near, items)
+    S = H[:, items].toarray() - left[:, own] * (1 + model.echo_[items]) + left @ B0[near]
+    S[:, cold], S[H.getnnz(axis=1) == 0] = -np.inf, -np.inf
+    return S.astype("float32")
+
+def score_hybrid_candidates(
+    model,             # a fitted Hybrid
+    user_ids,          # (m,) ids of people it was fitted on
+    codes:np.ndarray,  # (m, c) int item codes, -1 for nothing
+    block:int=64,      # people at a time; what any of them asks for is scored for all of these
+)->np.ndarray:         # (m, c) float32, -inf for nothing
+    """Scores of some items for each person, by no more columns of B than these need.
+
+    Parameters
+    ----------
+    model
+        a fitted Hybrid
+    user_ids
+        (m,) ids of people it was fitted on
+    codes : np.ndarray
+        (m, c) int item codes, -1 for nothing
+    block : int, default 64
+        people at a time; what any of them asks for is scored for all of these
+
+    Returns
+    -------
+    np.ndarray
+        (m, c) float32, -inf for nothing
+    """
+    codes = check_candidates(model, user_ids, codes)
+    H, S = model.X_[model.train_.user_codes(user_ids)], np.full(codes.shape, -np.inf, "float32")
+    for part in (slice(start, start + block) for start in range(0, len(codes), block)):
+        items, place = np.unique(codes[part], return_inverse=True)
+        S[part] = np.take_along_axis(score_columns(model, H[part], np.maximum(items, 0)), place.reshape(codes[part].shape), axis=1)
+    S[codes < 0] = -np.inf
+    return S
+
+# %% ../../nbs/05_tastes/04_hybrids.ipynb #b6981a98
 def check_hybrid(
     model,            # a Hybrid, its parameters to be checked
 )->None:
@@ -237,6 +311,49 @@ def check_hybrid(
     check_whole(n_neighbours=model.n_neighbours)
     if model.long > 1: raise ValueError(f"long: got {model.long}; give a share from 0 to 1")
     if model.half_life is not None: check_positive(half_life=model.half_life)
+
+def check_size(
+    n_users:int,      # of the data to be fitted on
+    n_items:int,      # of the same
+)->None:
+    """Raise `ValueError` with the figure if the inverse, and what is multiplied with it, will not fit the memory.
+
+    Parameters
+    ----------
+    n_users : int
+        of the data to be fitted on
+    n_items : int
+        of the same
+    """
+    n = min(n_users, n_items)
+    needed = 24 * n**2 + (20 * n_users * n_items if n_users < n_items else 0)
+    check_memory(needed, "give RidgeRecommender(), which needs no inverse over users or items, or ALS()", n_users=n_users, n_items=n_items)
+
+# %% ../../nbs/05_tastes/04_hybrids.ipynb #6848cabf
+def fit_hybrid(
+    model,            # a Hybrid
+    train:Dataset,    # likes, and items with the fields of the template
+):                    # the model
+    """Encode the items, solve for the prior and the rest; raises `ValueError` naming a parameter out of its range, or if there is no like.
+
+    Parameters
+    ----------
+    model
+        a Hybrid
+    train : Dataset
+        likes, and items with the fields of the template
+
+    Returns
+    -------
+        the model
+    """
+    check_hybrid(model)
+    if isinstance(train, Dataset): check_size(train.n_users, train.n_items)
+    with unchanged_on_error(model):
+        RidgeRecommender.fit(model, train)
+        model.liked_ = train.likes().getnnz(axis=0) > 0
+        learn_rest(model, train)
+    return model
 
 # %% ../../nbs/05_tastes/04_hybrids.ipynb #82b4358d
 class Hybrid(RidgeRecommender):
@@ -260,6 +377,7 @@ class Hybrid(RidgeRecommender):
         super().__init__(encoder, template, genres, year, reg, shared)
         self.prior, self.n_neighbours, self.power, self.item_reg = prior, n_neighbours, power, item_reg
         self.rated, self.half_life, self.long = rated, half_life, long
+
     def history(self,
         train:Dataset,    # what it is fitted on
     )->csr_matrix:        # (n_users, n_items) float32
@@ -277,26 +395,5 @@ class Hybrid(RidgeRecommender):
         """
         return age_weights(train, self.half_life, self.long)
 
-    def fit(self,
-        train:Dataset,    # likes, and items with the fields of the template
-    )->"Hybrid":          # self
-        """Encode the items, solve for the prior and the rest; raises `ValueError` naming a parameter out of its range, or if there is no like.
-
-        Parameters
-        ----------
-        train : Dataset
-            likes, and items with the fields of the template
-
-        Returns
-        -------
-        'Hybrid'
-            self
-        """
-        check_hybrid(self)
-        with unchanged_on_error(self):
-            super().fit(train)
-            self.liked_ = train.likes().getnnz(axis=0) > 0
-            learn_rest(self, train)
-        return self
-
-    score_history, item_similarity = score_with_prior, weight_rows
+    fit, score_history = fit_hybrid, score_with_prior
+    score_candidates, item_similarity = score_hybrid_candidates, weight_rows

@@ -30,17 +30,18 @@ from ..data.text import check_template, clean_items, item_text
 from ..data.checks import choose
 from ..data.files import write_whole
 from ..language.models import choose_device
-from ..language.pooling import POOLINGS
-from ..language.encoding import TextEncoder
-from ..language.similarity import SIMILARITIES, check_factory
+from ..language.encoding import POOLINGS, TextEncoder
+from ..language.similarity import SIMILARITIES
+from ..language.indexes import check_factory
 from ..language.geometry import ProjectedEncoder
 from ..evaluation.splitting import PROTOCOLS, Split
 from ..evaluation.protocol import Report, compare, evaluate, stage_parts
 from ..recommenders.base import Popularity, Random, Recommender
 from ..tastes.profiles import PROFILES, ProfileRecommender
+from ..tastes.interests import InterestRecommender
 from ..tastes.probing import RidgeRecommender
 from ..tastes.hybrids import Hybrid
-from ..ranking.softmax import recommend_with_probability, softmax
+from ..ranking.probability import recommend_with_probability, softmax
 from ..ranking.two_tower import LOSSES, TwoTower
 from ..lists.diversity import DIVERSIFIERS, Diversified
 from ..lists.explanation import Explanation, explain
@@ -309,7 +310,7 @@ class ProfileSection(Section):
     Attributes
     ----------
     method : String
-        its `profile`
+        its `method`, or "interests" for an `InterestRecommender`
     half_life : HalfLife
         in likes; 0 counts all likes alike
     centre : bool
@@ -325,7 +326,7 @@ class ProfileSection(Section):
     n_titles : Length
         titles in a profile that is written as text
     """
-    method: String          # its `profile`
+    method: String          # its `method`, or "interests" for an `InterestRecommender`
     half_life: HalfLife     # in likes; 0 counts all likes alike
     centre: bool            # whether the mean of all items is taken away from their vectors
     by_rating: bool         # whether a rating of 5 counts more than one of 4
@@ -512,7 +513,7 @@ IDLE = {  # key that is not read -> the key that decides it, and with which valu
     "projection.n_components": ("projection.method", ["none"]), "index.n_candidates": ("index.factory", [""]),
     "two_tower.n_sampled": ("two_tower.loss", [loss for loss in LOSSES if loss != "sampled"])}
 IDLE |= {f"data.{key}": ("data.interactions", ["movielens"]) for key in DataSection.model_fields if key != "interactions"}
-IDLE |= {f"profile.{key}": ("profile.method", [method for method in PROFILES if method != reader])
+IDLE |= {f"profile.{key}": ("profile.method", [method for method in (*PROFILES, "interests") if method != reader])
          for key, reader in dict(temperature="attention", n_interests="interests", n_titles="text").items()}
 
 def setting(
@@ -561,7 +562,7 @@ def check_read(
 # %% ../../nbs/11_work/01_pipeline.ipynb #33e8eec9
 CHOICES = {"encoder.pooling": POOLINGS, "encoder.dtype": ("auto", "float32", "bfloat16", "float16"),
            "projection.method": ("none", "centre", "whiten"), "recommender.method": READS, "two_tower.loss": LOSSES,
-           "profile.method": PROFILES, "similarity.method": SIMILARITIES, "diversity.method": DIVERSIFIERS,
+           "profile.method": (*PROFILES, "interests"), "similarity.method": SIMILARITIES, "diversity.method": DIVERSIFIERS,
            "evaluation.protocol": PROTOCOLS, "evaluation.stage": ("test", "validation")}
 
 def check_device(
@@ -763,8 +764,10 @@ def build_profile(
         unfitted
     """
     profile = config.profile.model_dump() | {"half_life": config.profile.half_life or None}
-    return ProfileRecommender(encoder, profile.pop("method"), config.similarity.method, config.text.template, **profile,
-                              index=config.index.factory, n_candidates=config.index.n_candidates)
+    kind = InterestRecommender if profile["method"] == "interests" else ProfileRecommender
+    idle = ("method", "temperature", "n_titles") if kind is InterestRecommender else ("n_interests",)
+    return kind(encoder, similarity=config.similarity.method, template=config.text.template, index=config.index.factory,
+                n_candidates=config.index.n_candidates, **{key: value for key, value in profile.items() if key not in idle})
 
 # %% ../../nbs/11_work/01_pipeline.ipynb #b122cbc9
 def build_recommender(

@@ -17,7 +17,7 @@ import numpy as np
 from tests.benchmarks import describe_machine
 
 ROUNDS, K, EPOCHS = 7, 20, 20
-REG, N_ITER = 10, 15
+REG, TURNS = 10, 15
 
 
 def load():
@@ -30,9 +30,9 @@ def load():
 
 def ours(name, train, **settings):
     """A fit of ours, and the model."""
-    from llmrec.recommenders import factors
+    import llmrec
 
-    model = getattr(factors, name)(**settings).fit(train)
+    model = getattr(llmrec, name)(**settings).fit(train)
     return model, model.fold_in(model.X_) if name == "ALS" else getattr(model, "U_", None)
 
 
@@ -74,16 +74,16 @@ def bench_als(train, X, alpha):
     from llmrec.recommenders.factors import als_loss
 
     took, found = in_turn({
-        "ALS": lambda: ours("ALS", train, n_factors=128, reg=REG, alpha=alpha, n_iter=N_ITER),
-        "implicit": lambda: theirs("ALS", X, factors=128, regularization=REG, alpha=alpha, iterations=N_ITER)})
-    show(f"ALS fit, 128 factors, reg {REG}, alpha {alpha}, {N_ITER} turns; {ROUNDS} rounds in turn", took, 1.0)
+        "ALS": lambda: ours("ALS", train, d=128, reg=REG, alpha=alpha, n_epochs=TURNS),
+        "implicit": lambda: theirs("ALS", X, factors=128, regularization=REG, alpha=alpha, iterations=TURNS)})
+    show(f"ALS fit, 128 factors, reg {REG}, alpha {alpha}, {TURNS} turns; {ROUNDS} rounds in turn", took, 1.0)
     (model, U), peer = found.values()
     bar = als_loss(X, peer.user_factors, peer.item_factors, REG, alpha)
     print(f"  loss {als_loss(X, U, model.V_, REG, alpha):,.1f}, implicit {bar:,.1f}")
-    for n_iter in range(5, 2 * N_ITER):
-        model, U = ours("ALS", train, n_factors=128, reg=REG, alpha=alpha, n_iter=n_iter)
+    for n_epochs in range(5, 2 * TURNS):
+        model, U = ours("ALS", train, d=128, reg=REG, alpha=alpha, n_epochs=n_epochs)
         if als_loss(X, U, model.V_, REG, alpha) <= bar:
-            print(f"  {n_iter} turns of ours reach the loss of implicit's {N_ITER}")
+            print(f"  {n_epochs} turns of ours reach the loss of implicit's {TURNS}")
             break
     return model, peer
 
@@ -98,12 +98,12 @@ def peak_of_fit(name):
     train = load()
     X = train.likes().copy()
     if name.startswith("implicit"):
-        settings, small = {"implicit ALS": (dict(factors=128, regularization=REG, iterations=N_ITER), dict(factors=2)),
+        settings, small = {"implicit ALS": (dict(factors=128, regularization=REG, iterations=TURNS), dict(factors=2)),
                            "implicit BPR": (dict(factors=64, iterations=EPOCHS), dict(factors=2))}[name]
         fit = lambda settings: theirs(name.split()[1], X, **settings)
     else:
-        settings = {"PureSVD": dict(n_factors=64), "ALS": dict(n_factors=128), "BPR": dict(n_factors=64, n_epochs=EPOCHS)}[name]
-        small, fit = dict(n_factors=2), lambda settings: ours(name, train, **settings)
+        settings = {"PureSVD": dict(d=64), "ALS": dict(d=128), "BPR": dict(d=64, n_epochs=EPOCHS)}[name]
+        small, fit = dict(d=2), lambda settings: ours(name, train, **settings)
     fit(settings | small)
     ctypes.CDLL(None).malloc_trim(0)                # give back what is free, else the fit grows into it unseen
     Path("/proc/self/clear_refs").write_text("5")  # forget the most it has held so far
@@ -135,7 +135,7 @@ def main():
         for alpha in (5, 1):
             _, peer = bench_als(train, X, alpha)
         for d in (64, 128):
-            took, _ = in_turn({"BPR": lambda: ours("BPR", train, n_factors=d, n_epochs=EPOCHS), "implicit": lambda: theirs("BPR", X, factors=d, iterations=EPOCHS)})
+            took, _ = in_turn({"BPR": lambda: ours("BPR", train, d=d, n_epochs=EPOCHS), "implicit": lambda: theirs("BPR", X, factors=d, iterations=EPOCHS)})
             show(f"BPR, one epoch, {d} factors", took, 2.0, per=EPOCHS)
         model = ALS().fit(train)
         took, _ = in_turn({"recommend": lambda: model.recommend(train.users, K), "implicit": lambda: peer.recommend(users, X, N=K)})

@@ -29,7 +29,8 @@ def fits(data):
     """Name -> a function that fits once and gives the model."""
     from implicit.nearest_neighbours import CosineRecommender
 
-    from llmrec.recommenders.neighbours import EASE, SLIM, ItemKNN, UserKNN, ease_weights
+    from llmrec.recommenders.neighbours import ItemKNN, UserKNN
+    from llmrec.recommenders.linear import EASE, SLIM, ease_weights
 
     warnings.filterwarnings("ignore", "Method expects CSR input", module="implicit")  # it says so of its own scaled matrix
     X = data.likes().copy()

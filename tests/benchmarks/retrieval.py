@@ -12,8 +12,8 @@ import faiss
 import numpy as np
 import torch
 
-from llmrec.language.similarity import ItemIndex, nearest, unit_rows
-from llmrec.language.approximation import recall_at_k, resample_vectors
+from llmrec.language.indexes import ItemIndex, index_recall, resample_vectors
+from llmrec.language.similarity import nearest, unit_rows
 from tests.benchmarks import describe_machine
 
 N_USERS, N_ITEMS, D, K, ROUNDS = 671, 9_066, 384, 20, 9
@@ -21,7 +21,7 @@ N_INDEXED, N_QUERIES, WIDTH = 100_000, 1_000, 128
 POINTS = {"Flat": [""], "IVF1024,Flat": [f"nprobe={n}" for n in (1, 4, 16, 64)], "HNSW32": [f"efSearch={n}" for n in (16, 64, 256)], "IVF1024,PQ16": ["nprobe=16"]}
 MILLION = f"""
 import sys, time, numpy as np
-from llmrec.language.similarity import ItemIndex
+from llmrec.language.indexes import ItemIndex
 from llmrec.evaluation.protocol import peak_memory
 V, factory = np.random.default_rng(0).standard_normal((1_000_000, {WIDTH}), dtype="float32"), sys.argv[1]
 started = time.perf_counter()
@@ -71,7 +71,7 @@ def compare_indexes():
     for factory, parameters in POINTS.items():
         index = ItemIndex(factory).add(V)
         for index.parameters in parameters:
-            recall, took = recall_at_k(index.search(U, K)[1], exact).mean(), {}
+            recall, took = index_recall(index.search(U, K)[1], exact).mean(), {}
             for _ in range(ROUNDS):
                 for name, work in (("ours", lambda: index.search(U, K)), ("faiss", lambda: faiss_directly(index.index_, U, K))):
                     took.setdefault(name, []).append(measure(work)[0])

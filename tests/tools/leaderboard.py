@@ -25,8 +25,8 @@ FOLDER = ROOT / "data/leaderboard"
 
 
 LANGUAGE = {  # name -> model, grid; "language" hears words, "hybrid" words and other people, the rest other people alone
-    "language: profile": (ProfileRecommender(), [{"profile": ["attention"], "half_life": [None, 5, 20], "temperature": [.1, .2]}, {"profile": ["attention"], "temperature": [.5]},
-                                                 {"profile": ["mean"], "half_life": [None, 20]}, {"profile": ["interests"]}]),
+    "language: profile": (ProfileRecommender(), [{"method": ["attention"], "half_life": [None, 5, 20], "temperature": [.1, .2]}, {"method": ["attention"], "temperature": [.5]},
+                                                 {"method": ["mean"], "half_life": [None, 1, 20]}]),
     "language: ridge": (RidgeRecommender(), [{"reg": [25, 75, 225], "shared": [0, .5, 2]}, {"genres": [.8]}]),
     "language: two towers": (TwoTower(), [{"temperature": [.05, .1, .2]}, {"hidden": [(256,)], "lr": [.001], "temperature": [.05, .1, .2]}]),
     "hybrid: MappedFactors": (MappedFactors(), [{"map_reg": [10, 30, 100]}, {"reg": [10], "alpha": [1, 5]}]),

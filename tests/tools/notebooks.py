@@ -57,7 +57,7 @@ def is_skipped(cell, skip_flags):
 
 
 def name_cell(path, number, cell):
-    """`02_language/04_encoding.ipynb, cell 12 (vectors = encoder.transform(texts))`; cells of all types are counted from 1."""
+    """`02_language/03_encoding.ipynb, cell 12 (vectors = encoder.transform(texts))`; cells of all types are counted from 1."""
     lines = [line for line in cell.source.splitlines() if line.strip() and not line.startswith("#|")]
     return f"{Path(path).name}, cell {number} ({lines[0][:80] if lines else 'empty'})"
 

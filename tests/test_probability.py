@@ -1,5 +1,6 @@
 """Softmax against SciPy and at its limits, the likelihood against a loop, and lists with probabilities."""
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.special
 from hypothesis import given, strategies as st
@@ -7,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 
 from llmrec.recommenders.base import Popularity, Random
-from llmrec.ranking.softmax import (fit_temperature, nll, nll_gradient, recommend_with_probability,
+from llmrec.ranking.probability import (fit_temperature, nll, nll_gradient, recommend_with_probability,
     reliability, softmax)
 
 SCORES = st.tuples(st.integers(1, 6), st.integers(1, 9)).flatmap(
@@ -183,8 +184,38 @@ def test_reliability_without_labels():
 
 @pytest.mark.parametrize("n_bins", [0, 2.5, True, "3"])
 def test_wrong_bins(n_bins):
-    with pytest.raises(ValueError, match=f"n_bins: got {n_bins!r}"):
+    with pytest.raises(ValueError, match=f"n_bins: got {n_bins!r}; give a whole number of at least 1"):
         reliability(np.eye(2), np.eye(2), n_bins=n_bins)
+
+
+def reliability_at_once(S, labels, temperature, n_bins):
+    """The same table from one sort of all forecasts."""
+    P, Y = softmax(S, temperature), labels.toarray() != 0
+    draws = np.broadcast_to(Y.sum(axis=1, keepdims=True), P.shape).ravel()
+    order = np.argsort(P, axis=None, kind="stable")
+    expected = draws[order] * P.ravel()[order].astype("float64")
+    bins = np.minimum(n_bins - 1, ((expected.cumsum() - expected / 2) / expected.sum() * n_bins).astype(int))
+    sums = {name: np.bincount(bins, weights, n_bins) for name, weights in (("forecasts", draws[order]), ("expected", expected), ("found", Y.ravel()[order]))}
+    return pd.DataFrame(sums).query("forecasts > 0")
+
+
+@pytest.mark.parametrize("block", [4, 400, 4000])
+@pytest.mark.parametrize("ties", [False, True])
+def test_blocks_change_nothing(block, ties, monkeypatch):
+    rng = np.random.default_rng(0)
+    S = rng.normal(0, 3, (41, 57)).astype("float32")
+    S = S.round() if ties else S
+    S[rng.random(S.shape) < .1] = -np.inf
+    S[5] = -np.inf
+    labels = csr_matrix((rng.random(S.shape) < .05) & np.isfinite(S) & (np.arange(41)[:, None] % 7 > 0))
+    measures = softmax, nll, nll_gradient, fit_temperature, reliability
+    whole = [measure(S, *more) for measure, more in zip(measures, ([.7], [labels, .7], [labels, .7], [labels], [labels, .7, 6]))]
+    monkeypatch.setattr("llmrec.ranking.probability.BLOCK", block)
+    parts = [measure(S, *more) for measure, more in zip(measures, ([.7], [labels, .7], [labels, .7], [labels], [labels, .7, 6]))]
+    assert all(np.array_equal(a, b) for a, b in zip(whole[:3], parts)) and parts[3] == pytest.approx(whole[3], rel=1e-9)
+    at_once = reliability_at_once(S, labels, .7, 6)
+    for table in (whole[4], parts[4]):
+        assert table.forecasts.tolist() == at_once.forecasts.tolist() and table.found.tolist() == at_once.found.tolist() and np.allclose(table.expected, at_once.expected)
 
 
 TAKE_LABELS = pytest.mark.parametrize("measure", [nll, nll_gradient, fit_temperature, reliability])

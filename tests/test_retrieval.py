@@ -9,7 +9,8 @@ from sklearn.linear_model import Ridge
 
 from llmrec.data.dataset import Dataset
 from llmrec.language.encoding import Stateless
-from llmrec.language.similarity import top_k, ItemIndex
+from llmrec.language.indexes import ItemIndex
+from llmrec.language.similarity import top_k
 from llmrec.evaluation.splitting import item_cold, temporal
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import Popularity, Random, build_estimator, describe_estimator, load_recommender
@@ -44,7 +45,7 @@ def dataset(n_users=12, n_items=40, n_new=6, seed=0):
 
 DATA = dataset()
 LIKED = DATA.likes().getnnz(axis=0) > 0
-MAPPED = MappedFactors(Letters(), n_factors=4, reg=.5, map_reg=1.)
+MAPPED = MappedFactors(Letters(), d=4, reg=.5, map_reg=1.)
 STAGES = TwoStage(MAPPED, Popularity(), n_candidates=5)
 
 
@@ -77,6 +78,14 @@ def test_a_new_film_lies_where_a_film_of_the_same_text_is_predicted():
     model = clone(MAPPED).fit(data)
     assert np.allclose(model.space_[39], model.space_[38])
     assert model.similar_items(39, k=1).similar_item_id.tolist() == [38]
+
+
+def test_some_items_are_scored_as_among_all():
+    model, people = clone(MAPPED).fit(DATA), np.array([3, 0, 11])
+    codes = np.array([[39, 2, -1], [1, 1, 35], [4, 5, 6]])
+    S, found = model.score_items(people), model.score_candidates(people, codes)
+    assert found.dtype == np.float32 and np.allclose(found[:2], np.where(codes[:2] < 0, -np.inf, np.take_along_axis(S[:2], codes[:2], axis=1)), atol=1e-5)
+    assert np.isneginf(found[2]).all(), "this person has no likes"
 
 
 def test_nobody_is_scored_without_likes():
@@ -182,10 +191,10 @@ def test_more_people_than_a_block():
 def test_parameters_are_kept_cloned_and_described():
     retriever = clone(MAPPED)
     model = TwoStage(retriever, Popularity(), 5).fit(DATA)
-    assert not hasattr(retriever, "V_") and model.get_params()["retriever__n_factors"] == 4
-    described = describe_estimator(TwoStage(MappedFactors(n_factors=7), Popularity(), 9))
+    assert not hasattr(retriever, "V_") and model.get_params()["retriever__d"] == 4
+    described = describe_estimator(TwoStage(MappedFactors(d=7), Popularity(), 9))
     assert build_estimator(described).get_params(deep=False)["n_candidates"] == 9
-    assert build_estimator(described).retriever.n_factors == 7
+    assert build_estimator(described).retriever.d == 7
 
 
 def test_the_same_twice():
@@ -194,7 +203,7 @@ def test_the_same_twice():
 
 
 def test_mapped_factors_are_saved_and_two_stages_say_that_they_are_not(tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.ranking.retrieval.TextEncoder", Letters)  # parameters that can be saved
+    monkeypatch.setattr("llmrec.language.encoding.TextEncoder", Letters)  # parameters that can be saved
     model = clone(MAPPED).set_params(encoder=None).fit(DATA)
     model.save(tmp_path / "model.npz")
     assert np.array_equal(load_recommender(tmp_path / "model.npz").score_items(range(12)), model.score_items(range(12)))
@@ -203,7 +212,7 @@ def test_mapped_factors_are_saved_and_two_stages_say_that_they_are_not(tmp_path,
 
 
 @pytest.mark.parametrize("wrong, message", [(dict(map_reg=0), "map_reg: got 0"), (dict(map_reg=np.inf), "map_reg: got inf"), (dict(reg=0), "reg: got 0"), (dict(alpha=-1), "alpha: got -1"),
-                                            (dict(n_factors=0), "n_factors: got 0"), (dict(genres=-1), "genres: got -1"), (dict(year=np.nan), "year: got nan")])
+                                            (dict(d=0), "d: got 0"), (dict(genres=-1), "genres: got -1"), (dict(year=np.nan), "year: got nan")])
 def test_wrong_parameters_of_the_factors_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
         clone(MAPPED).set_params(**wrong).fit(DATA)
