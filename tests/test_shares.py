@@ -14,7 +14,7 @@ from llmrec.lists.shares import (feature_names, feature_values, feature_weights,
 from llmrec.lists.explanation import like_game, removal_values
 from tests.test_explanation import TALL, WIDE, Letters, unseen
 
-LINEAR = [EASE(reg=5.), ItemKNN(k=5), RidgeRecommender(Letters()), Hybrid(Letters(), item_reg=3., n_neighbours=5)]
+LINEAR = [EASE(reg=5.), ItemKNN(n_neighbours=5), RidgeRecommender(Letters()), Hybrid(Letters(), item_reg=3., n_neighbours=5)]
 EACH = pytest.mark.parametrize("model", LINEAR, ids=lambda model: type(model).__name__)
 EITHER = pytest.mark.parametrize("data", [WIDE, TALL], ids=["wide", "tall"])
 
@@ -68,7 +68,7 @@ def test_shares_equal_linear_shap_with_the_same_background():
 
 
 def test_models_that_do_not_add_up_are_refused():
-    for model in (UserKNN(k=3), ProfileRecommender(Letters())):
+    for model in (UserKNN(n_neighbours=3), ProfileRecommender(Letters())):
         model.fit(WIDE)
         with pytest.raises(ValueError, match="do not add up"):
             like_values(model, model.X_, unseen(model))

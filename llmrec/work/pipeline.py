@@ -27,7 +27,7 @@ from ..recommenders.base import Popularity, Random, Recommender
 from ..ranking.probability import recommend_with_probability, softmax
 from ..lists.diversity import DIVERSIFIERS, Diversified
 from ..lists.explanation import Explanation, explain
-from ..lists.frontier import frontier, make_pool, plot_frontier
+from ..lists.frontier import make_pool, plot_frontier, trace_frontier
 from .configuration import Config, build_encoder, build_model, changes, load_config, setting_complaint, values_and_defaults
 
 # %% ../../nbs/11_work/02_pipeline.ipynb #af07e25d
@@ -300,7 +300,7 @@ def price_of_variety(
         V = build_encoder(self.config).fit_transform(item_text(split.train.items, self.config.text.template))
     pool = make_pool(Fitted(model.fitted_model()), split, V, self.config.evaluation.stage)
     weights = {*FRONTIER, DIVERSIFIERS[method].weight if weight is None else weight} - {0}
-    return frontier(pool, {method: sorted(weights)}, self.config.ranking.k)
+    return trace_frontier(pool, {method: sorted(weights)}, self.config.ranking.k)
 
 def plot_price(
     table:pd.DataFrame,   # as `Pipeline.frontier` gives it
