@@ -19,16 +19,17 @@ from ..language.encoding import ReadsTexts, check_reader
 from ..language.similarity import top_k, cosine, finite_rows
 from ..recommenders.base import Recommender, check_candidates
 from ..recommenders.factors import ALS
-from ..tastes.probing import item_features, ridge_map
+from ..recommenders.linear import ridge_weights
+from ..tastes.probing import item_features
 from ..tastes.hybrids import Hybrid
 
 # %% ../../nbs/06_ranking/04_retrieval.ipynb #a5e4c8d6
 def map_factors(
     F:np.ndarray,     # (n_items, d) features of all items, centred over the known ones
-    V:np.ndarray,     # (n_items, n_factors) factors; rows of unknown items are not looked at
+    V:np.ndarray,     # (n_items, m) factors; rows of unknown items are not looked at
     known:np.ndarray, # (n_items,) bool, items whose factors are learnt from
     reg:float,        # ridge penalty, above 0
-)->np.ndarray:        # (n_items, n_factors) float64, factors of all items as their features predict them
+)->np.ndarray:        # (n_items, m) float64, factors of all items as their features predict them
     """Factors from features by ridge regression. Source: Gantner et al., ICDM 2010, section III, on mapping attributes to factors.
 
     Parameters
@@ -36,7 +37,7 @@ def map_factors(
     F : np.ndarray
         (n_items, d) features of all items, centred over the known ones
     V : np.ndarray
-        (n_items, n_factors) factors; rows of unknown items are not looked at
+        (n_items, m) factors; rows of unknown items are not looked at
     known : np.ndarray
         (n_items,) bool, items whose factors are learnt from
     reg : float
@@ -45,16 +46,16 @@ def map_factors(
     Returns
     -------
     np.ndarray
-        (n_items, n_factors) float64, factors of all items as their features predict them
+        (n_items, m) float64, factors of all items as their features predict them
     """
     mean = V[known].mean(axis=0, dtype="float64")
-    return mean + ridge_map(F, known, reg).T @ (F[known].T @ (V[known] - mean))
+    return mean + F @ ridge_weights(F[known], V[known] - mean, reg)
 
 # %% ../../nbs/06_ranking/04_retrieval.ipynb #e3f8efb2
 def fit_mapped(
     self:ALS,               # a `MappedFactors`
     train:Dataset,          # likes, and items with the fields of the template
-)->ALS:                     # self; V_ as ALS learns it, space_ (n_items, n_factors) float32 with mapped factors where V_ has none
+)->ALS:                     # self; V_ as ALS learns it, space_ (n_items, d) float32 with mapped factors where V_ has none
     """Fit ALS, then the map; raises `ValueError` naming a parameter out of its range, or if there is no like.
 
     Parameters
@@ -67,7 +68,7 @@ def fit_mapped(
     Returns
     -------
     ALS
-        self; V_ as ALS learns it, space_ (n_items, n_factors) float32 with mapped factors where V_ has none
+        self; V_ as ALS learns it, space_ (n_items, d) float32 with mapped factors where V_ has none
     """
     check_reader(self, "fit_transform"), check_real(genres=self.genres, year=self.year)
     check_real(1e-6, 10**6, map_reg=self.map_reg)
@@ -136,14 +137,14 @@ class MappedFactors(ReadsTexts, ALS):
         template:str=TEMPLATE,  # what it reads of an item, as `item_text` takes it
         genres:float=.4,        # weight of the genres beside the vectors, 0 leaves them out
         year:float=.5,          # weight of the year, 0 leaves it out
-        n_factors:int=128,      # numbers per user and item
+        d:int=128,              # numbers per user and item
         reg:float=30.,          # ALS' penalty, above 0
         alpha:float=10.,        # ALS' confidence in a like, above 0
-        n_iter:int=15,          # ALS' turns
+        n_epochs:int=15,        # ALS' turns
         map_reg:float=30.,      # ridge penalty of the map, above 0
         rng=0,                  # numpy Generator or seed, for the first vectors
     ):
-        super().__init__(n_factors, reg, alpha, n_iter, rng)
+        super().__init__(d, reg, alpha, n_epochs, rng)
         self.encoder, self.template, self.genres, self.year, self.map_reg = encoder, template, genres, year, map_reg
 
     fit, score_history, score_candidates = fit_mapped, score_mapped, score_mapped_candidates
