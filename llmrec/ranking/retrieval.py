@@ -55,7 +55,7 @@ def map_factors(
 def fit_mapped(
     self:ALS,               # a `MappedFactors`
     train:Dataset,          # likes, and items with the fields of the template
-)->ALS:                     # self; V_ as ALS learns it, space_ (n_items, n_factors) float32 with mapped factors where V_ has none
+)->ALS:                     # self; V_ as ALS learns it, space_ (n_items, d) float32 with mapped factors where V_ has none
     """Fit ALS, then the map; raises `ValueError` naming a parameter out of its range, or if there is no like.
 
     Parameters
@@ -68,7 +68,7 @@ def fit_mapped(
     Returns
     -------
     ALS
-        self; V_ as ALS learns it, space_ (n_items, n_factors) float32 with mapped factors where V_ has none
+        self; V_ as ALS learns it, space_ (n_items, d) float32 with mapped factors where V_ has none
     """
     check_reader(self, "fit_transform"), check_real(genres=self.genres, year=self.year)
     check_real(1e-6, 10**6, map_reg=self.map_reg)
