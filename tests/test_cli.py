@@ -74,7 +74,7 @@ def refused(llmrec, tmp_path):
     ("recommend --set encoder.device=gpu", "encoder.device: got 'gpu'"), ("recommend --set encoder.max_length=999", "max_length"),
     ("recommend --set text.template=film", "template: 'film' has no field"), ("recommend --set text.template={title!x}", "template: '{title!x}'"),
     ("recommend --set text.template={title:{year}}", "template: '{title:{year}}'"), ("recommend --set text.template={year:d}", "template:"),
-    ("evaluate --k 3", "unrecognized arguments: --k"), ("evaluate --output a.txt", "--output: got 'a.txt'"), ("evaluate --set recommender.method=profile index.factory=Flatt", "Flatt"),
+    ("evaluate --k 3", "unrecognized arguments: --k"), ("evaluate --output a.txt", "--output: got 'a.txt'"), ("evaluate --set recommender.name=ProfileRecommender recommender.index=Flatt", "Flatt"),
     ("compare", "required: FILE"), ("compare a.toml", "name at least two"), ("compare a.toml a.toml", "name at least two"),
     ("compare a.toml b.toml", "there is no file a.toml"), ("compare a.toml ./a.toml", "got a.toml, ./a.toml; name at least two different files, each once"),
     ("compare a.toml b.toml x/../a.toml", "each once"), ("recommend --plot a.png --frontier a.png", "--frontier: 'a.png' is the file of --plot, too; name another"),
@@ -86,8 +86,8 @@ def test_wrong_words_are_refused(words, says, refused):
     assert says in refused(*words.split())
 
 
-@pytest.mark.parametrize("setting", ["encoder.device=cpu:abc", "encoder.dtype=int8", "recommender.method=profile profile.method=attention index.factory=Flat", "encoder.prefix=\udcff",
-                                     "hybrid.item_reg=1e-300", "ranking.k=" + "[" * 5000 + "]" * 5000], ids=lambda setting: setting[:20].encode("ascii", "replace").decode())
+@pytest.mark.parametrize("setting", ["encoder.device=cpu:abc", "encoder.dtype=int8", "recommender.name=ProfileRecommender recommender.index=Flatt", "encoder.prefix=\udcff",
+                                     "recommender.item_reg=1e-300", "ranking.k=" + "[" * 5000 + "]" * 5000], ids=lambda setting: setting[:20].encode("ascii", "replace").decode())
 def test_settings_are_refused_before_data_are_read(setting, refused, monkeypatch):
     monkeypatch.setattr("llmrec.work.pipeline.load_data", None)
     assert setting.split()[-1].partition("=")[0] in refused("recommend", "--set", *setting.split())
@@ -185,9 +185,9 @@ def test_evaluate_prints_and_writes_every_measure(llmrec, tmp_path):
 @pytest.mark.filterwarnings("ignore:reports")
 def test_compare_tests_what_two_files_differ_in(llmrec, tmp_path):
     (tmp_path / "a[b].toml").write_text("")
-    (tmp_path / "c.toml").write_text("[hybrid]\nprior = 0.0\n[projection]\nmethod = 'centre'\n")
+    (tmp_path / "c.toml").write_text("[recommender]\nprior = 0.0\n[projection]\nmethod = 'centre'\n")
     code, out, err = llmrec("compare", "a[b].toml", "c.toml", "--output", "figures.csv")
-    assert code == 0 and re.search(r"hybrid.prior +│ 0.8", out) and re.search(r"projection.method +│ none", out) and "profile.method" not in out
+    assert code == 0 and re.search(r"recommender.prior +│ 0.8", out) and re.search(r"projection.method +│ none", out) and "diversity.method" not in out
     assert re.search(r"│ a\[b\]\.toml │ c\.toml +│ [+-]0\.\d{4} \[[+-]0\.\d{4}, [+-]0\.\d{4}\]", out)
     figures = pd.read_csv(tmp_path / "figures.csv")
     means = figures[figures.measure == "ndcg@10"].set_index("model")["mean"]

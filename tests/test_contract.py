@@ -24,7 +24,7 @@ EXERCISES = [path for path in COURSE if "exercises" in path.relative_to(NBS).par
 FIRST = [path for path in COURSE if path.parent.name == "00_start"]  # uses the library and exports nothing
 ROOMS = [path for path in COURSE if path not in [INDEX, *CHAPTERS, *EXERCISES, *FIRST]]
 LESSONS = [NBS / "_template.ipynb", *ROOMS]
-FOUNDATIONS = ["data.checks", "data.files"]  # taught in the workshop; every other room may stand on them
+FOUNDATIONS = ["data.checks", "data.files", "lists.rerankers", "lists.shares"]  # taught in the workshop; the other rooms of the chapter stand on them
 LIBRARY = ROOT / "llmrec"
 
 
@@ -52,8 +52,10 @@ def module(path, library=LIBRARY):
 
 
 def order(rooms):
-    """{room: its place}: foundations first, then as they are read."""
-    return {name: place for place, name in enumerate([*FOUNDATIONS, *(name for name in rooms if name not in FOUNDATIONS)])}
+    """{room: its place}: chapter by chapter, foundations first, then as they are read."""
+    chapters = list(dict.fromkeys(name.split(".")[0] for name in rooms))
+    rooms = sorted(rooms, key=lambda name: (chapters.index(name.split(".")[0]), name not in FOUNDATIONS))
+    return {name: place for place, name in enumerate(rooms)}
 
 
 def source(path, kind):

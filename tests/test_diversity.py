@@ -5,12 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import pyversity
-from hypothesis import given, strategies as st
 from scipy.sparse import csr_matrix
-from scipy.stats import chisquare
 from sklearn.base import clone
 
 import llmrec.lists.diversity as diversity
+import llmrec.lists.rerankers as rerankers
 from llmrec.data.dataset import Dataset
 from llmrec.language.encoding import Stateless
 from llmrec.language.similarity import top_k
@@ -21,9 +20,9 @@ from llmrec.recommenders.linear import EASE
 from llmrec.tastes.probing import RidgeRecommender
 from llmrec.ranking.probability import recommend_with_probability
 from llmrec.ranking.retrieval import TwoStage
-from llmrec.lists.diversity import (DIVERSIFIERS, Diversified, calibrated, dpp, genre_shares, greedy_lists,
-    gumbel_noise, gumbel_top_k, hand_out, list_volume, max_sum, mean_shares, miscalibration, mmr,
-    popularity_bands, scale_scores, similarity_lookup, stratified, xquad)
+from llmrec.lists.rerankers import dpp, greedy_lists, gumbel_noise, max_sum, popularity_bands
+from llmrec.lists.diversity import (DIVERSIFIERS, Diversified, calibrated, genre_shares, hand_out, mean_shares,
+    miscalibration, mmr, scale_scores, similarity_lookup)
 
 METHODS = [name for name in DIVERSIFIERS if name != "none"]
 EVERY_METHOD = pytest.mark.parametrize("name", METHODS)
@@ -94,7 +93,7 @@ def test_lists_do_not_depend_on_who_else_is_asked_or_on_the_block(name, monkeypa
     whole = lists_of(name, relevance, given, 10, .5)
     assert np.array_equal(lists_of(name, relevance[5:6], alone, 10, .5)[0], whole[5])
     small = lambda relevance, k, weight, start, block=0: greedy_lists(relevance, k, weight, start, block=7)
-    monkeypatch.setattr(diversity, "greedy_lists", small)
+    monkeypatch.setattr(diversity, "greedy_lists", small), monkeypatch.setattr(rerankers, "greedy_lists", small)
     assert np.array_equal(lists_of(name, relevance, given, 10, .5), whole)
 
 
@@ -129,15 +128,6 @@ def test_codes_that_do_not_fit_are_refused(name):
             lists_of(name, relevance, {**given, **wrong}, 5, .5)
 
 
-@given(st.integers(0, 1000), st.integers(1, 6), st.floats(0, 1))
-def test_greedy_takes_the_best_gain_that_is_left(seed, k, weight):
-    rng = np.random.default_rng(seed)
-    relevance, novelty = rng.random((3, 6)).astype("float32"), rng.random((3, 6)).astype("float32")
-    lists = greedy_lists(relevance, k, weight, lambda rows: (novelty[rows], lambda best: novelty[rows]))
-    gain = np.float32(1 - weight) * relevance + np.float32(weight) * novelty
-    assert np.array_equal(lists, np.argsort(-gain, axis=1, kind="stable")[:, :k])
-
-
 # The common scale
 
 def test_scores_on_a_common_scale():
@@ -147,66 +137,11 @@ def test_scores_on_a_common_scale():
         scale_scores(np.array([[1, np.nan]]))
 
 
-# Chance
-
-def test_gumbel_lists_have_the_probabilities_of_drawing_without_replacement():
-    relevance, weight, n = np.float32([1, .6, .2, 0]), .4, 30_000
-    lists = gumbel_top_k(np.tile(relevance, (n, 1)), gumbel_noise(4, np.arange(n), 3), 2, weight)
-    p = np.exp(relevance.astype(float) * (1 - weight) / weight)
-    p /= p.sum()
-    pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
-    counts = [(lists == pair).all(axis=1).sum() for pair in pairs]
-    assert chisquare(counts, [n * p[i] * p[j] / (1 - p[i]) for i, j in pairs]).pvalue > .01
-
-
-def test_noise_is_a_function_of_seed_and_person():
-    assert np.array_equal(gumbel_noise(5, np.array([3, 9]), 1)[1], gumbel_noise(5, np.array([9]), 1)[0])
-    assert not np.array_equal(gumbel_noise(5, np.array([9]), 1), gumbel_noise(5, np.array([9]), 2))
-    assert gumbel_noise(5, np.array([], int), 1).shape == (0, 5)
-
-
-# Strata
-
-def test_strata_by_hand():
-    red_or_blue, codes = np.float32([[1, 0], [1, 0], [1, 0], [0, 1], [0, 1]]), np.array([[0, 1, 2, 3, 4]])
-    relevance = np.float32([[1, .9, .6, .3, .1]])
-    assert stratified(relevance, codes, red_or_blue, 4, 1).tolist() == [[0, 3, 1, 4]]  # in turn, the best of each
-    assert stratified(relevance, codes, red_or_blue, 3, .3).tolist() == [[0, 1, 3]]    # .42 - .6 < .21
-    mixed = np.float32([[.5, .5], [1, 0], [0, 1]])
-    assert stratified(np.float32([[1, .5, .4]]), np.array([[1, 0, 2]]), mixed, 3, .5).tolist() == [[0, 2, 1]]  # .4 > .5 - .5
-
-
-def test_what_has_no_group_pays_nothing():
-    groups, codes = np.float32([[1, 0], [1, 0], [0, 0], [0, 0]]), np.array([[0, 1, 2, 3]])
-    assert stratified(np.float32([[1, .9, .2, .1]]), codes, groups, 4, .6).tolist() == [[0, 2, 3, 1]]  # .36 - .6 < .04
-
-
 def test_bands_and_shares():
     bands = popularity_bands(np.array([6, 3, 2, 1, 0]))
     assert (bands.sum(axis=1) == 1).all() and bands[4].tolist() == [0, 0, 0, 1] and bands[0, 0] == 1
     shares = genre_shares(pd.DataFrame({"genres": ["A|B", "B", ""]}))
     assert shares.tolist() == [[.5, .5], [0, 1], [0, 0]]
-
-
-# Content
-
-def naive(method, relevance, S, k, weight):
-    """MMR, max-sum or a DPP for one person, from their definitions, in float64."""
-    chosen, log_det = [], lambda some: np.linalg.slogdet(S[np.ix_(some, some)])[1] if some else 0
-    while len(chosen) < k:
-        novelty = {"mmr": lambda i: -max([0, *S[i, chosen]]), "max_sum": lambda i: (1 - S[i, chosen]).sum(), "dpp": lambda i: log_det([*chosen, i]) - log_det(chosen)}[method]
-        gains = [-np.inf if i in chosen else (1 - weight) * relevance[i] + weight * novelty(i) for i in range(len(relevance))]
-        chosen.append(int(np.argmax(gains)))
-    return chosen
-
-
-@pytest.mark.parametrize("weight", [.1, .5, .9])
-@pytest.mark.parametrize("method", [mmr, max_sum, dpp], ids=lambda method: method.__name__)
-def test_batched_is_the_naive_program(method, weight):
-    relevance, given, V = pool(short=False, d=40)
-    unit = V.astype(float) / np.linalg.norm(V, axis=1, keepdims=True)
-    for row, own, listed in zip(relevance, given["codes"], method(relevance, given["similar"], 9, weight)):
-        assert naive(method.__name__, row.astype(float), unit[own] @ unit[own].T, 9, weight) == listed.tolist()
 
 
 @pytest.mark.parametrize("shift", [0, .5], ids=["some cosines below 0", "few cosines below 0"])
@@ -220,30 +155,11 @@ def test_mmr_and_max_sum_are_those_of_pyversity(weight, shift):
             assert np.array_equal(theirs(V[own], row, 20, weight).indices, listed)
 
 
-@pytest.mark.parametrize("their", [.1, .5, .9, 1.])
-def test_dpp_is_that_of_pyversity_on_z_scores_at_another_weight(their):
-    relevance, given, V = pool(m=25, n=60, d=64, short=False)
-    z = (relevance - relevance.mean(axis=1, keepdims=True)) / relevance.std(axis=1, keepdims=True)
-    lists = dpp(z, given["similar"], 20, 1 / (3 - 2 * their))
-    assert all(np.array_equal(pyversity.dpp(V[own], row, 20, their).indices, listed) for row, own, listed in zip(relevance, given["codes"], lists))
-
-
 def test_a_double_is_left_to_the_end():
     V, codes = np.float32([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]), np.array([[0, 1, 2, 3]])
     relevance = np.float32([[1, .9, .3, .1]])
     for method in (mmr, max_sum, dpp):
         assert method(relevance, similarity_lookup(V, codes), 4, .6).tolist() == [[0, 2, 3, 1]]
-
-
-def test_more_places_than_dimensions():
-    relevance, given, V = pool(d=2, short=False)
-    twice = similarity_lookup(np.repeat(V[:15], 6, axis=0), given["codes"])  # and doubles
-    with np.errstate(all="raise", under="ignore"):
-        for weight in (.1, .5, 1):
-            for similar in (given["similar"], twice):
-                assert [len(set(row)) for row in dpp(relevance, similar, 25, weight)] == [25] * 7
-    after = dpp(relevance, given["similar"], 25, .5)[:, 3:]  # once the plane is spanned, relevance decides
-    assert (np.diff(after, axis=1) > 0).all()
 
 
 def test_look_up_is_the_same_with_and_without_a_table(monkeypatch):
@@ -255,30 +171,6 @@ def test_look_up_is_the_same_with_and_without_a_table(monkeypatch):
     own = V[given["codes"][3]]
     cosines = own @ own[3] / np.linalg.norm(own, axis=1) / np.linalg.norm(own[3])
     assert np.allclose(from_table[1], cosines, atol=1e-6) and cosines.min() < 0
-
-
-def test_volume_by_hand():
-    V = np.float32([[1, 0], [0, 3], [1, 1], [2, 0]])
-    volume = list_volume(np.array([[0, 1], [0, 2], [0, 3], [2, -1], [-1, -1]]), V)
-    assert np.allclose(volume, [1, .5 ** .25, 0, 1, 1])
-
-
-@given(st.integers(0, 1000))
-def test_the_volume_of_a_list_is_its_determinant(seed):
-    relevance, given, V = pool(m=2, n=8, d=20, seed=seed, short=False)
-    topk = np.take_along_axis(given["codes"], dpp(relevance, given["similar"], 5, .5), axis=1)
-    unit = V / np.linalg.norm(V, axis=1, keepdims=True)
-    for row, volume in zip(topk, list_volume(topk, V)):
-        assert np.isclose(np.log(volume) * 10, np.linalg.slogdet(unit[row] @ unit[row].T)[1], atol=1e-3)
-
-
-# The person
-
-def test_xquad_by_hand():
-    groups, codes = np.float32([[1, 0], [1, 0], [0, 1], [.5, .5]]), np.array([[0, 1, 2, 3]])
-    interests = np.float32([[.6, .4]])
-    assert xquad(np.float32([[1, .9, .2, .1]]), codes, groups, interests, 4, 1).tolist() == [[0, 2, 1, 3]]  # both open: .6; then .4; then nothing is open
-    assert xquad(np.float32([[1, .9, .2, .1]]), codes, groups, interests, 2, .3).tolist() == [[0, 1]]     # .63 > .14 + .12
 
 
 def test_divergence_by_hand():
@@ -320,7 +212,7 @@ def test_scores_are_handed_out_in_the_new_order():
 
 @EVERY_NAME
 def test_the_promises_of_a_recommender(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("llmrec.lists.diversity.TextEncoder", Letters)  # parameters that can be saved
+    monkeypatch.setattr("llmrec.language.encoding.TextEncoder", Letters)  # parameters that can be saved
     data = dataset()
     model = Diversified(Popularity(), name, weight=.5, n_candidates=12, places=5).fit(data)
     lists = model.recommend(data.users, k=5)

@@ -11,7 +11,7 @@ from llmrec.language.similarity import top_k
 from llmrec.recommenders.base import Random
 from llmrec.recommenders.linear import EASE
 from llmrec.tastes.hybrids import Hybrid
-from llmrec.lists.faithfulness import (counterfactual, faithfulness, gains, item_table, list_margins,
+from llmrec.lists.faithfulness import (counterfactual, gains, item_table, list_margins, measure_faithfulness,
     order_curves, removal_masks, tree_surrogate)
 from tests.test_explanation import TALL, WIDE, Letters
 
@@ -44,7 +44,7 @@ def test_the_test_says_yes_to_the_truth_and_no_to_noise():
         gives = rng.normal(.5, 1, 12)
         gives[0] += max(0, 1 - gives.sum())  # the whole is worth something
         tables.append(gains(lambda masks: masks @ gives, {"truth": gives, "noise": rng.random(12), "the wrong way round": -gives}, rng=person)[0])
-    table = faithfulness(tables)
+    table = measure_faithfulness(tables)
     assert table.beats_random.to_dict() == {(name, test): name == "truth" for name in ("truth", "noise", "the wrong way round") for test in ("deletion", "insertion")}
     assert (table.loc["the wrong way round", "high"] < 0).all() and ((table.low <= table.gain) & (table.gain <= table.high)).all()
 
@@ -69,9 +69,9 @@ def test_wrong_calls():
     with pytest.raises(ValueError, match="n_random: got 0"):
         gains(a_sum, {"truth": GIVES}, n_random=0)
     with pytest.raises(ValueError, match="n_draws: got True"):
-        faithfulness([gains(a_sum, {"truth": GIVES})[0]], n_draws=True)
+        measure_faithfulness([gains(a_sum, {"truth": GIVES})[0]], n_draws=True)
     with pytest.raises(ValueError, match="tables: got none"):
-        faithfulness([])
+        measure_faithfulness([])
 
 
 def without(model, u, item, gone, k):
@@ -111,7 +111,7 @@ def test_counterfactual_gives_up_and_refuses():
 
 def test_models_that_are_not_fitted_or_do_not_fit_are_named():
     for ask in (lambda: counterfactual(EASE(), 0, 1), lambda: item_table(Hybrid(Letters()))):
-        with pytest.raises(ValueError, match="model: got (EASE|Hybrid), which is not fitted"):
+        with pytest.raises(ValueError, match="(EASE|Hybrid) instance is not fitted"):
             ask()
     with pytest.raises(TypeError, match="model: EASE does not score by features"):
         item_table(EASE())

@@ -9,7 +9,7 @@ from llmrec.evaluation.metrics import catalogue_coverage, ndcg_at_k
 from llmrec.evaluation.protocol import compare, evaluate
 from llmrec.recommenders.base import Popularity
 from llmrec.lists.diversity import DIVERSIFIERS, Diversified
-from llmrec.lists.frontier import MEASURES, frontier, gains_at_price, make_pool, plot_frontier, rerank_pool
+from llmrec.lists.frontier import MEASURES, gains_at_price, make_pool, plot_frontier, rerank_pool, trace_frontier
 from tests.test_diversity import Letters, dataset
 
 
@@ -47,7 +47,7 @@ def test_items_without_genres_are_measured_by_the_rest(split):
     data = dataset(60, 80)
     bare = temporal(make_dataset(data.interactions, data.items.drop(columns="genres")))
     pool = make_pool(Popularity(), bare, Letters().transform(bare.train.items.title), n=30)
-    table = frontier(pool, {"mmr": (.7,)})
+    table = trace_frontier(pool, {"mmr": (.7,)})
     assert not {"kl", "genre distance"} & set(table) and {"ndcg", "distance", "coverage"} <= set(table)
     assert gains_at_price(table, 1).columns.tolist() == ["distance", "volume", "coverage"]
     with pytest.raises(ValueError, match="method: 'xquad' needs genres and interests, and the items have no column 'genres'"):
@@ -55,7 +55,7 @@ def test_items_without_genres_are_measured_by_the_rest(split):
 
 
 def test_rows_are_means_and_paired_intervals(split, pool):
-    table = frontier(pool, {"stratified": (.1, .5), "mmr": (.7,)}, n_draws=2000)
+    table = trace_frontier(pool, {"stratified": (.1, .5), "mmr": (.7,)}, n_draws=2000)
     assert table.index.tolist() == [("none", 0), ("stratified", .1), ("stratified", .5), ("mmr", .7)]
     plain, topk = (rerank_pool(pool, name, w) for name, w in (("none", 0), ("stratified", .5)))
     row = table.loc[("stratified", .5)]
@@ -71,7 +71,7 @@ def test_rows_are_means_and_paired_intervals(split, pool):
 
 def test_the_same_seed_gives_the_same_table(pool):
     weights = {"random": (.3,), "dpp": (.3, 1)}
-    assert frontier(pool, weights).equals(frontier(pool, weights))
+    assert trace_frontier(pool, weights).equals(trace_frontier(pool, weights))
 
 
 def test_only_candidates_of_the_split_are_listed():
@@ -82,7 +82,7 @@ def test_only_candidates_of_the_split_are_listed():
 
 
 def test_gains_are_the_best_that_the_price_allows(pool):
-    table = frontier(pool, {"stratified": (.1, .5), "mmr": (.3, .9)})
+    table = trace_frontier(pool, {"stratified": (.1, .5), "mmr": (.3, .9)})
     free = gains_at_price(table, 1)
     plain = table.loc[("none", 0.)]
     assert np.isclose(free.loc["mmr", "distance"], table.loc["mmr", "distance"].max() / plain.distance - 1)
@@ -116,7 +116,7 @@ def test_gains_of_a_line_that_crosses_the_price_twice():
 
 
 def test_the_picture_has_a_line_for_each_method(pool):
-    table = frontier(pool, {"stratified": (.1, .5), "mmr": (.3, .9)})
+    table = trace_frontier(pool, {"stratified": (.1, .5), "mmr": (.3, .9)})
     ax = plot_frontier(table, "genre distance", "distance of genres")
     assert [text for text in ax.get_legend_handles_labels()[1]] == ["stratified", "mmr"]
     assert not ax.xaxis_inverted() and plot_frontier(table, "kl", "divergence").xaxis_inverted()  # better is to the right
@@ -124,7 +124,7 @@ def test_the_picture_has_a_line_for_each_method(pool):
 
 
 def test_weights_stand_beside_their_points_and_do_not_overlap(pool):
-    ax = plot_frontier(frontier(pool, {"stratified": (.1, .2, .5), "mmr": (.3, .31, .9)}), "distance", "distance")
+    ax = plot_frontier(trace_frontier(pool, {"stratified": (.1, .2, .5), "mmr": (.3, .31, .9)}), "distance", "distance")
     boxes = [text.get_window_extent() for text in ax.texts]
     assert {text.get_text() for text in ax.texts} <= {".1", ".2", ".5", ".3", ".31", ".9"} and len(ax.texts) >= 3
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
@@ -139,16 +139,16 @@ def test_wrong_calls_are_named(pool, wrong, message):
 
 def test_a_wrong_price_or_stage_is_named(split, pool):
     with pytest.raises(ValueError, match="price: got 5"):
-        gains_at_price(frontier(pool, {"mmr": (.5,)}), 5)
+        gains_at_price(trace_frontier(pool, {"mmr": (.5,)}), 5)
     with pytest.raises(ValueError, match="stage: got 'train'"):
         make_pool(Popularity(), split, pool.given["V"], stage="train")
     with pytest.raises(ValueError, match="price: got True"):
-        gains_at_price(frontier(pool, {"mmr": (.5,)}), True)
+        gains_at_price(trace_frontier(pool, {"mmr": (.5,)}), True)
 
 
 @pytest.mark.parametrize("wrong, message", [(dict(k=True), "k: got True"), (dict(n_draws=0), "n_draws: got 0")])
 def test_wrong_counts_are_named(split, pool, wrong, message):
     with pytest.raises(ValueError, match=message):
-        frontier(pool, {"mmr": (.5,)}, **wrong)
+        trace_frontier(pool, {"mmr": (.5,)}, **wrong)
     with pytest.raises(ValueError, match="n: got True"):
         make_pool(Popularity(), split, pool.given["V"], n=True)

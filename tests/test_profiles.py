@@ -25,7 +25,8 @@ from llmrec.recommenders.base import load_recommender
 from llmrec.tastes.interests import InterestRecommender
 from llmrec.tastes.histories import mean_profile, weigh_history
 from llmrec.tastes.profiles import ProfileRecommender, profile_text
-from llmrec.lists.explanation import explain, text_score
+from llmrec.lists.explanation import explain
+from llmrec.lists.shares import text_score
 
 N_USERS, N_ITEMS = 12, 40
 

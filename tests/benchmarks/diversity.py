@@ -14,7 +14,8 @@ from llmrec.data.text import item_text
 from llmrec.language.encoding import TextEncoder
 from llmrec.evaluation.splitting import temporal
 from llmrec.tastes.hybrids import Hybrid
-from llmrec.lists.diversity import dpp, max_sum, mmr, similarity_lookup
+from llmrec.lists.diversity import mmr, similarity_lookup
+from llmrec.lists.rerankers import dpp, max_sum
 from llmrec.lists.frontier import make_pool
 from tests.benchmarks import describe_machine
 from tests.benchmarks.retrieval import peak_growth

@@ -18,7 +18,7 @@ def main():
     from llmrec.data.dataset import load_movielens
     from llmrec.language.encoding import TextEncoder
     from llmrec.tastes.hybrids import Hybrid
-    from llmrec.lists.explanation import hybrid_weights, like_values
+    from llmrec.lists.shares import hybrid_weights, like_values
 
     data = load_movielens()
     model = Hybrid(TextEncoder(dtype="float32")).fit(data)

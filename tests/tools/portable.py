@@ -1,4 +1,4 @@
-"""The regression net under other arithmetic: `make portable`, or `python -m tests.tools.portable 06_ranking/01_probability 07_lists/03_frontier`."""
+"""The regression net under other arithmetic: `make portable`, or `python -m tests.tools.portable 06_ranking/01_probability 07_lists/04_frontier`."""
 import os
 import platform
 import subprocess
