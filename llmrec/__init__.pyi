@@ -15,8 +15,6 @@ from .data.dataset import LATEST as LATEST
 from .data.dataset import MOVIELENS_SHA256 as MOVIELENS_SHA256
 from .data.dataset import NESTED as NESTED
 from .data.dataset import OTHER_NAMES as OTHER_NAMES
-from .data.dataset import RATING_COLUMNS as RATING_COLUMNS
-from .data.dataset import RELEASES as RELEASES
 from .data.dataset import as_text as as_text
 from .data.dataset import check_events as check_events
 from .data.dataset import check_ids as check_ids
@@ -37,8 +35,6 @@ from .data.dataset import like_frame as like_frame
 from .data.dataset import like_matrix as like_matrix
 from .data.dataset import liked_rows as liked_rows
 from .data.dataset import load_interactions as load_interactions
-from .data.dataset import load_movielens as load_movielens
-from .data.dataset import load_tags as load_tags
 from .data.dataset import make_dataset as make_dataset
 from .data.dataset import movielens_path as movielens_path
 from .data.dataset import note_likes as note_likes
@@ -51,14 +47,10 @@ from .data.dataset import parse_numbers as parse_numbers
 from .data.dataset import part_items as part_items
 from .data.dataset import rated_matrix as rated_matrix
 from .data.dataset import rating_matrix as rating_matrix
-from .data.dataset import read_films as read_films
 from .data.dataset import read_movielens as read_movielens
-from .data.dataset import read_numbers as read_numbers
-from .data.dataset import read_ratings as read_ratings
 from .data.dataset import refuse as refuse
 from .data.dataset import row_weights as row_weights
 from .data.dataset import spellings as spellings
-from .data.dataset import split_year as split_year
 from .data.dataset import take_rows as take_rows
 from .data.dataset import to_matrix as to_matrix
 from .data.dataset import usual_like_from as usual_like_from
@@ -96,6 +88,14 @@ from .data.files import split_rows as split_rows
 from .data.files import swap_separator as swap_separator
 from .data.files import text_bytes as text_bytes
 from .data.files import write_whole as write_whole
+from .data.movielens import RATING_COLUMNS as RATING_COLUMNS
+from .data.movielens import RELEASES as RELEASES
+from .data.movielens import load_movielens as load_movielens
+from .data.movielens import load_tags as load_tags
+from .data.movielens import read_films as read_films
+from .data.movielens import read_numbers as read_numbers
+from .data.movielens import read_ratings as read_ratings
+from .data.movielens import split_year as split_year
 from .data.text import ENTITY as ENTITY
 from .data.text import FIELDS as FIELDS
 from .data.text import NO_WIDTH as NO_WIDTH

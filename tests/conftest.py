@@ -28,6 +28,6 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def movielens():
     """The embedded MovieLens as a `Dataset`, read once."""
-    from llmrec.data.dataset import load_movielens
+    from llmrec.data.movielens import load_movielens
 
     return load_movielens()

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from llmrec.data.dataset import (RELEASES, Dataset, load_interactions, load_movielens, load_tags,
-    make_dataset, movielens_path, read_movielens, split_year)
+from llmrec.data.movielens import RELEASES, load_movielens, load_tags, split_year
+from llmrec.data.dataset import Dataset, load_interactions, make_dataset, movielens_path, read_movielens
 
 
 @pytest.fixture
@@ -489,7 +489,7 @@ def test_wrong_versions_and_paths_are_refused(tmp_path):
 
 def test_a_release_is_fetched_with_its_checksum(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("llmrec.data.dataset.fetch", lambda *args: asked.append(args) or publish(tmp_path, "1m", as_zip=True))
+    monkeypatch.setattr("llmrec.data.movielens.fetch", lambda *args: asked.append(args) or publish(tmp_path, "1m", as_zip=True))
     assert load_movielens("1m").n_items == 2
     assert asked == [("https://files.grouplens.org/datasets/movielens/ml-1m.zip", "md5:c4d9eecfca2ab87c1945afe126590906")]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from llmrec.data.dataset import load_tags
+from llmrec.data.movielens import load_tags
 from llmrec.data.text import item_text, text_words
 from llmrec.data.features import genre_tags, keywords, sentiment, tfidf
 

@@ -15,8 +15,6 @@ from .dataset import LATEST as LATEST
 from .dataset import MOVIELENS_SHA256 as MOVIELENS_SHA256
 from .dataset import NESTED as NESTED
 from .dataset import OTHER_NAMES as OTHER_NAMES
-from .dataset import RATING_COLUMNS as RATING_COLUMNS
-from .dataset import RELEASES as RELEASES
 from .dataset import as_text as as_text
 from .dataset import check_events as check_events
 from .dataset import check_ids as check_ids
@@ -37,8 +35,6 @@ from .dataset import like_frame as like_frame
 from .dataset import like_matrix as like_matrix
 from .dataset import liked_rows as liked_rows
 from .dataset import load_interactions as load_interactions
-from .dataset import load_movielens as load_movielens
-from .dataset import load_tags as load_tags
 from .dataset import make_dataset as make_dataset
 from .dataset import movielens_path as movielens_path
 from .dataset import note_likes as note_likes
@@ -51,14 +47,10 @@ from .dataset import parse_numbers as parse_numbers
 from .dataset import part_items as part_items
 from .dataset import rated_matrix as rated_matrix
 from .dataset import rating_matrix as rating_matrix
-from .dataset import read_films as read_films
 from .dataset import read_movielens as read_movielens
-from .dataset import read_numbers as read_numbers
-from .dataset import read_ratings as read_ratings
 from .dataset import refuse as refuse
 from .dataset import row_weights as row_weights
 from .dataset import spellings as spellings
-from .dataset import split_year as split_year
 from .dataset import take_rows as take_rows
 from .dataset import to_matrix as to_matrix
 from .dataset import usual_like_from as usual_like_from
@@ -96,6 +88,14 @@ from .files import split_rows as split_rows
 from .files import swap_separator as swap_separator
 from .files import text_bytes as text_bytes
 from .files import write_whole as write_whole
+from .movielens import RATING_COLUMNS as RATING_COLUMNS
+from .movielens import RELEASES as RELEASES
+from .movielens import load_movielens as load_movielens
+from .movielens import load_tags as load_tags
+from .movielens import read_films as read_films
+from .movielens import read_numbers as read_numbers
+from .movielens import read_ratings as read_ratings
+from .movielens import split_year as split_year
 from .text import ENTITY as ENTITY
 from .text import FIELDS as FIELDS
 from .text import NO_WIDTH as NO_WIDTH

@@ -17,7 +17,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 
 from ..data.checks import choose
-from ..data.dataset import Dataset, load_interactions, load_movielens
+from ..data.dataset import Dataset, load_interactions
+from ..data.movielens import load_movielens
 from ..data.files import write_whole
 from ..data.text import clean_items, item_text
 from ..language.models import choose_device

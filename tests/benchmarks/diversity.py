@@ -9,7 +9,7 @@ import numpy as np
 import pyversity
 import torch
 
-from llmrec.data.dataset import load_movielens
+from llmrec.data.movielens import load_movielens
 from llmrec.data.text import item_text
 from llmrec.language.encoding import TextEncoder
 from llmrec.evaluation.splitting import temporal

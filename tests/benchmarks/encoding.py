@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from llmrec.data.dataset import load_movielens
+from llmrec.data.movielens import load_movielens
 from llmrec.data.text import item_text
 from llmrec.language.models import (choose_device, choose_dtype, find_model, load_model, load_tokenizer,
     cpu_flags)

@@ -15,7 +15,7 @@ def main():
     warnings.simplefilter("ignore")
     import shap
 
-    from llmrec.data.dataset import load_movielens
+    from llmrec.data.movielens import load_movielens
     from llmrec.language.encoding import TextEncoder
     from llmrec.tastes.hybrids import Hybrid
     from llmrec.lists.shares import hybrid_weights, like_values

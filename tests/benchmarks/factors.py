@@ -22,7 +22,7 @@ REG, TURNS = 10, 15
 
 def load():
     """The part of the temporal split that the final model learns from."""
-    from llmrec.data.dataset import load_movielens
+    from llmrec.data.movielens import load_movielens
     from llmrec.evaluation.splitting import temporal
 
     return temporal(load_movielens()).fit

@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from llmrec.data.dataset import load_interactions, load_movielens
+from llmrec.data.dataset import load_interactions
+from llmrec.data.movielens import load_movielens
 
 N_FILES = 2_000
 

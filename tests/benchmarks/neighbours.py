@@ -19,7 +19,7 @@ SETTINGS = ["UserKNN", "ItemKNN", "EASE, dual", "EASE, primal", "SLIM", "implici
 
 def load():
     """What the models are fitted on: 659 users, 9,066 films, 41,487 likes."""
-    from llmrec.data.dataset import load_movielens
+    from llmrec.data.movielens import load_movielens
     from llmrec.evaluation.splitting import temporal
 
     return temporal(load_movielens()).fit

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from llmrec.data.dataset import load_movielens
+from llmrec.data.movielens import load_movielens
 from llmrec.language.encoding import TextEncoder
 from llmrec.evaluation.splitting import leave_one_out, temporal
 from llmrec.evaluation.protocol import compare, evaluate

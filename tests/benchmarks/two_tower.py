@@ -25,7 +25,7 @@ def measure(loss):
     import torch
 
     import llmrec.ranking.two_tower as module
-    from llmrec.data.dataset import load_movielens
+    from llmrec.data.movielens import load_movielens
     from llmrec.data.text import clean_items
     from llmrec.language.encoding import TextEncoder
     from llmrec.evaluation.splitting import temporal

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from llmrec.data.dataset import load_movielens, make_dataset
+from llmrec.data.movielens import load_movielens
+from llmrec.data.dataset import make_dataset
 from llmrec.data.files import write_whole
 from llmrec.evaluation.splitting import PROTOCOLS
 from llmrec.evaluation.protocol import peak_memory
