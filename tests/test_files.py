@@ -86,12 +86,6 @@ def test_parquet_text_that_is_not_text_is_refused(tmp_path):
     assert "a.parquet" in refusal(lambda: read_table(tmp_path / "a.parquet"))
 
 
-def test_old_import_paths_work():
-    from llmrec.data import dataset as data
-
-    assert (data.read_csv, data.read_table, data.write_whole, data.check_columns) == (read_csv, read_table, write_whole, files.check_columns)
-
-
 # Folders and zips
 
 def test_a_member_is_read_from_a_folder_or_a_zip(tmp_path):

@@ -256,7 +256,7 @@ def test_pairs_need_a_text_for_each_item_and_a_sensible_count():
 @pytest.mark.parametrize("wrong, message", [
     (dict(lr=0), "lr: got 0; give a number above 0"), (dict(temperature=-1), "temperature: got -1"), (dict(n_epochs=0), "n_epochs: got 0"),
     (dict(batch_size=1), "batch_size: got 1; give a whole number of at least 2"), (dict(max_length=1000), "max_length: got 1000; give a whole number from 1 to 64"), (dict(lora=0), "lora: got 0; give a whole number of at least 1"),
-    (dict(dtype="int8"), "dtype must be"), (dict(device="tpu"), "device must be"), (dict(lr=1e30), "lr: got 1e\\+30; steps of that length diverge"),
+    (dict(dtype="int8"), "dtype: got 'int8'"), (dict(device="tpu"), "device: got 'tpu'"), (dict(lr=1e30), "lr: got 1e\\+30; steps of that length diverge"),
 ], ids=str)
 def test_wrong_settings(wrong, message, tiny, learn, held, tmp_path):
     with pytest.raises(ValueError, match=message):

@@ -288,7 +288,7 @@ def usual_like_from(
         the rating, or the sum of weights, from which a pair is a like; None where only the owner can tell
     """
     if events or not {"rating", "weight"} & set(frame): return 1.
-    if "rating" in frame: return 4. if frame.rating.max() == 5 else None
+    if "rating" in frame: return 4. if not len(frame) or frame.rating.max() == 5 else None
     return 0.
 
 def check_like_from(

@@ -186,21 +186,21 @@ def drop_bursts(
 # %% ../../nbs/01_data/05_denoising.ipynb #9b84d4f2
 def k_core(
     data:Dataset,   # left as it is
-    k_user:int=5,   # interactions every user shall have
-    k_item:int=5,   # interactions every item shall have
+    k_user:int=5,   # items every user shall have
+    k_item:int=5,   # users every item shall have
 )->Dataset:         # the core with its own users, items and codes; `notes` says what was dropped
     """Drop users and items with too few interactions, again and again until all that stay have enough.
 
-    Every interaction counts, whatever its rating. Raises `ValueError` if a limit is below 1 or nothing is left. Source: Seidman, Social Networks 5(3), 1983.
+    Every pair of user and item counts once, whatever its rating and however often it occurred. Raises `ValueError` if a limit is below 1 or nothing is left. Source: Seidman, Social Networks 5(3), 1983.
 
     Parameters
     ----------
     data : Dataset
         left as it is
     k_user : int, default 5
-        interactions every user shall have
+        items every user shall have
     k_item : int, default 5
-        interactions every item shall have
+        users every item shall have
 
     Returns
     -------
@@ -208,11 +208,11 @@ def k_core(
         the core with its own users, items and codes; `notes` says what was dropped
     """
     if not (k_user >= 1 and k_item >= 1): raise ValueError(f"k_user, k_item: got {k_user!r} and {k_item!r}; give whole numbers of at least 1")
-    users, items = data.user_codes(data.interactions.user_id), data.item_codes(data.interactions.item_id)
+    (users, items), first = data.codes, ~pd.Series(data.pairs()).duplicated().to_numpy()
     keep, before, rounds = np.ones(len(users), bool), -1, 0
     while keep.sum() != before:
         before, rounds = keep.sum(), rounds + 1
-        user_has, item_has = np.bincount(users[keep], minlength=data.n_users), np.bincount(items[keep], minlength=data.n_items)
+        user_has, item_has = np.bincount(users[keep & first], minlength=data.n_users), np.bincount(items[keep & first], minlength=data.n_items)
         keep = keep & (user_has[users] >= k_user) & (item_has[items] >= k_item)
     if not keep.any(): raise ValueError(f"k_user, k_item: nothing is left of {len(keep):,} interactions at {k_user} and {k_item}; lower one of them")
     user_has, item_has = user_has >= k_user, item_has >= k_item
