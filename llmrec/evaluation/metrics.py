@@ -12,7 +12,6 @@ import numpy as np, pandas as pd
 from scipy.sparse import csr_matrix
 
 from ..data.checks import check_whole
-from ..language.similarity import tie_order, top_k
 
 # %% ../../nbs/03_evaluation/02_metrics.ipynb #b6d1aef2
 def check_lists(
