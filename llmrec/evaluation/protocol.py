@@ -23,7 +23,7 @@ from ..data.dataset import Dataset
 from ..data.checks import check_whole
 from ..language.similarity import top_k
 from .splitting import Split
-from .metrics import ACCURACY, accuracy, catalogue_coverage, find_hits, gini, hit_rate_at_k, map_at_k, mrr_at_k, ndcg_at_k, novelty, popularity_lift, precision_at_k, recall_at_k
+from .metrics import ACCURACY, accuracy, catalogue_coverage, gini, novelty, popularity_lift
 
 # %% ../../nbs/03_evaluation/03_protocol.ipynb #33b43a2a
 def bootstrap_means(
