@@ -324,7 +324,8 @@ def copy(tmp_path_factory):
         shutil.copy(path, tmp / path.relative_to(ROOT))
     shutil.copy(ROOT / "pyproject.toml", tmp)
     (tmp / "llmrec").mkdir()
-    shutil.copy(ROOT / "llmrec/__init__.py", tmp / "llmrec")
+    for name in ["__init__.py", "__init__.pyi", "_docstrings.py"]:  # what is written by hand, and the stub that importing needs
+        shutil.copy(ROOT / "llmrec" / name, tmp / "llmrec")
     run = {"cwd": tmp, "capture_output": True, "text": True, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
     for command in [[sys.executable, "-m", "tests.tools.export"], [Path(sys.executable).parent / "nbdev-clean"]]:
         done = subprocess.run(command, **run)
