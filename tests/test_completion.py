@@ -12,6 +12,12 @@ def named(name):
     return {member for member in dir(getattr(llmrec, name)) if not member.startswith("_")}
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """jedi keeps parsed files in one folder a user, and reads them while another process is still writing."""
+    monkeypatch.setattr(jedi.settings, "cache_directory", str(tmp_path_factory.getbasetemp() / "jedi"))
+
+
 CLASSES = [name for name in llmrec.__all__ if isinstance(getattr(llmrec, name), type) and issubclass(getattr(llmrec, name), (Dataset, Recommender))]
 
 
