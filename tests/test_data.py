@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from llmrec.data.movielens import RELEASES, load_movielens, load_tags, split_year
-from llmrec.data.dataset import Dataset, load_interactions, make_dataset, movielens_path, read_movielens
+from llmrec.data.movielens import RELEASES, load_movielens, load_tags, movielens_path, read_movielens, split_year
+from llmrec.data.dataset import Dataset, load_interactions, make_dataset
 
 
 @pytest.fixture
