@@ -480,8 +480,7 @@ def note_likes(
     list[str]
         notes, or none
     """
-    frame, pairs = data.interactions, np.sort(data.pairs())
-    repeated = int((pairs[1:] == pairs[:-1]).sum())
+    frame, repeated = data.interactions, int((np.diff(np.sort(data.pairs())) == 0).sum())
     notes = [f"{repeated:,} rows repeat a user and an item: all kept{', the latest rating counts' * data.by_rating}"] if repeated else []
     values = frame.rating if data.by_rating else row_weights(frame, data.events)
     if values.max() < data.like_from and not len(data.liked()):
