@@ -207,9 +207,7 @@ def pair_numbers(self,
         (n_interactions,) int64: user code × n_items + item code
     """
     users, items = self.codes
-    pairs = users * self.n_items
-    pairs += items
-    return pairs
+    return users.astype("int64") * self.n_items + items
 
 @once
 def latest_rows(self,
@@ -371,7 +369,7 @@ def code_rows(self,
         (n_interactions,) int each
     """
     columns = [(self.user_codes, self.interactions.user_id), (self.item_codes, self.interactions.item_id)]
-    found = ((find, *pd.factorize(ids, use_na_sentinel=False)) for find, ids in columns)
+    found = [(find, *pd.factorize(ids, use_na_sentinel=False)) for find, ids in columns]
     return tuple(find(ids)[rows] for find, rows, ids in found)
 
 def find_users(self,

@@ -73,14 +73,13 @@ def check_number(
     if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
         raise ValueError(f"column {column!r}: holds dates ({values.dtype}); give seconds since 1970: "
                          f"(t - pd.Timestamp(0, tz=t.dt.tz)) // pd.Timedelta('1s')")
-    numbers = values if values.dtype == "int64" else pd.to_numeric(values, errors="coerce").astype("float64")
+    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
     unit = " in seconds since 1970" if column == "timestamp" else ""
     refuse(column, values, ~np.isfinite(numbers), "hold no finite number", f"give each a number{unit} or remove the rows")
     refuse(column, values, numbers < lowest, f"are below {lowest:g}", f"give numbers{unit} of at least {lowest:g}")
     remedy = ": divide milliseconds by 1,000, microseconds by 10**6" if unit else ""
     refuse(column, values, numbers > highest, f"are above {highest:g}", f"give numbers{unit} of at most {highest:g}{remedy}")
-    whole = (numbers.dtype == "int64" or (numbers % 1 == 0).all()) and -2**53 < numbers.min() and numbers.max() < 2**53
-    return numbers.astype("int64" if whole else "float64")
+    return numbers.astype("int64") if (numbers % 1 == 0).all() and numbers.abs().max() < 2**53 else numbers
 
 # %% ../../nbs/01_data/08_tables.ipynb #87394024
 CODED = pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))  # of a column of text that keeps each spelling once
@@ -140,7 +139,7 @@ def check_ids(
                "use one kind; to keep all as text, read the file yourself with dtype=str and call make_dataset")
         if text.str.fullmatch(r"0|-?[1-9][0-9]*").all(): whole = pd.to_numeric(text.astype("object"))
     ids = whole if whole is not None and whole.dtype == "int64" else text.astype("str")
-    return pd.Series(ids.array.take(rows), index=values.index, name=ids.name)
+    return ids.iloc[rows].set_axis(values.index)
 
 # %% ../../nbs/01_data/08_tables.ipynb #625199fe
 def note_trimmed(
@@ -345,7 +344,7 @@ def part_items(
         interactions without them, one row per item, and a note if items differ from row to row
     """
     inside = frame.columns.intersection([*ITEM_COLUMNS, *OTHER_NAMES]).tolist()
-    items = frame[["item_id", *inside]].drop_duplicates() if inside else pd.DataFrame({"item_id": frame.item_id.unique()})
+    items = frame[["item_id", *inside]].drop_duplicates()
     n = items.item_id[items.item_id.duplicated()].nunique()
     if "title" in inside: items = items.sort_values("title", key=lambda title: as_text(title).str.strip() == "", kind="stable")
     notes = [f"{n:,} items described in several ways: the first{' with a title' if 'title' in inside else ''} kept"] if n else []
