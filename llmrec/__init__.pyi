@@ -404,6 +404,7 @@ from .recommenders.base import lists_to_frame as lists_to_frame
 from .recommenders.base import load_recommender as load_recommender
 from .recommenders.base import mask_unliked as mask_unliked
 from .recommenders.base import most_similar as most_similar
+from .recommenders.base import pick_scores as pick_scores
 from .recommenders.base import recommend_items as recommend_items
 from .recommenders.base import save_recommender as save_recommender
 from .recommenders.base import score_codes as score_codes
@@ -418,6 +419,7 @@ from .recommenders.factors import FactorModel as FactorModel
 from .recommenders.factors import PureSVD as PureSVD
 from .recommenders.factors import als_loss as als_loss
 from .recommenders.factors import als_step as als_step
+from .recommenders.factors import few_products as few_products
 from .recommenders.factors import liked_cosines as liked_cosines
 from .recommenders.factors import multiply_rows as multiply_rows
 from .recommenders.factors import solve_rows as solve_rows
@@ -432,6 +434,7 @@ from .recommenders.linear import EASE as EASE
 from .recommenders.linear import SLIM as SLIM
 from .recommenders.linear import STILL as STILL
 from .recommenders.linear import SWEEPS as SWEEPS
+from .recommenders.linear import add_cells as add_cells
 from .recommenders.linear import ease_dual as ease_dual
 from .recommenders.linear import ease_weights as ease_weights
 from .recommenders.linear import gram_inverse as gram_inverse
@@ -442,6 +445,7 @@ from .recommenders.linear import sweep_weights as sweep_weights
 from .recommenders.neighbours import ItemKNN as ItemKNN
 from .recommenders.neighbours import ItemWeights as ItemWeights
 from .recommenders.neighbours import UserKNN as UserKNN
+from .recommenders.neighbours import add_picked as add_picked
 from .recommenders.neighbours import add_rows as add_rows
 from .recommenders.neighbours import nearest_of_rows as nearest_of_rows
 from .recommenders.neighbours import nearest_rows as nearest_rows
