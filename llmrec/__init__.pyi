@@ -348,8 +348,8 @@ from .ranking.retrieval import equal_lengths as equal_lengths
 from .ranking.retrieval import fit_mapped as fit_mapped
 from .ranking.retrieval import map_factors as map_factors
 from .ranking.retrieval import rank_candidates as rank_candidates
+from .ranking.retrieval import score_few_mapped as score_few_mapped
 from .ranking.retrieval import score_mapped as score_mapped
-from .ranking.retrieval import score_mapped_candidates as score_mapped_candidates
 from .ranking.sequence import Block as Block
 from .ranking.sequence import ITEMS as ITEMS
 from .ranking.sequence import SASRec as SASRec
@@ -486,7 +486,7 @@ from .tastes.hybrids import learn_rest as learn_rest
 from .tastes.hybrids import nearest_prior as nearest_prior
 from .tastes.hybrids import rated_rows as rated_rows
 from .tastes.hybrids import score_columns as score_columns
-from .tastes.hybrids import score_hybrid_candidates as score_hybrid_candidates
+from .tastes.hybrids import score_few_hybrid as score_few_hybrid
 from .tastes.hybrids import score_with_prior as score_with_prior
 from .tastes.hybrids import unexplained as unexplained
 from .tastes.hybrids import volume as volume
@@ -500,7 +500,7 @@ from .tastes.probing import fit_ridge as fit_ridge
 from .tastes.probing import item_features as item_features
 from .tastes.probing import ridge_map as ridge_map
 from .tastes.probing import scale_block as scale_block
-from .tastes.probing import score_ridge_candidates as score_ridge_candidates
+from .tastes.probing import score_few_by_ridge as score_few_by_ridge
 from .tastes.probing import year_steps as year_steps
 from .tastes.profiles import ItemSpace as ItemSpace
 from .tastes.profiles import PROFILES as PROFILES
@@ -517,7 +517,7 @@ from .tastes.profiles import profile_vectors as profile_vectors
 from .tastes.profiles import read_wishes as read_wishes
 from .tastes.profiles import recommend_found as recommend_found
 from .tastes.profiles import recommend_wishes as recommend_wishes
-from .tastes.profiles import score_profile_candidates as score_profile_candidates
+from .tastes.profiles import score_few_by_profile as score_few_by_profile
 from .tastes.profiles import score_profiles as score_profiles
 from .tastes.profiles import score_vectors as score_vectors
 from .tastes.profiles import score_wishes as score_wishes
