@@ -440,8 +440,10 @@ from .recommenders.linear import ease_weights as ease_weights
 from .recommenders.linear import gram_inverse as gram_inverse
 from .recommenders.linear import ridge_solve as ridge_solve
 from .recommenders.linear import ridge_weights as ridge_weights
+from .recommenders.linear import score_few_columns as score_few_columns
 from .recommenders.linear import slim_columns as slim_columns
 from .recommenders.linear import sweep_weights as sweep_weights
+from .recommenders.linear import user_weights as user_weights
 from .recommenders.neighbours import ItemKNN as ItemKNN
 from .recommenders.neighbours import ItemWeights as ItemWeights
 from .recommenders.neighbours import UserKNN as UserKNN

@@ -47,8 +47,10 @@ from .linear import ease_weights as ease_weights
 from .linear import gram_inverse as gram_inverse
 from .linear import ridge_solve as ridge_solve
 from .linear import ridge_weights as ridge_weights
+from .linear import score_few_columns as score_few_columns
 from .linear import slim_columns as slim_columns
 from .linear import sweep_weights as sweep_weights
+from .linear import user_weights as user_weights
 from .neighbours import ItemKNN as ItemKNN
 from .neighbours import ItemWeights as ItemWeights
 from .neighbours import UserKNN as UserKNN

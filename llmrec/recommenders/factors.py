@@ -67,6 +67,7 @@ def few_products(
     for s, u, row in zip(S, U, codes): s[:] = V.take(row, axis=0) @ u
     return S
 
+# %% ../../nbs/04_recommenders/05_factors.ipynb #1de62ea2
 class FactorModel(Recommender):
     "What models with a vector for every item share: subclasses learn `V_`, (n_items, d) float32."
 

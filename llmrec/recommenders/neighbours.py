@@ -221,6 +221,7 @@ def weighted_rows(
     add_rows(A.indptr, A.indices, A.data, B.indptr, B.indices, B.data, out)
     return out
 
+# %% ../../nbs/04_recommenders/03_neighbours.ipynb #1a0e54ed
 @numba.njit(nogil=True)
 def add_picked(
     a_ptr:np.ndarray,   # (m + 1,) int, where the rows of A begin
@@ -386,6 +387,7 @@ class ItemWeights(Recommender):
         rows = self.weights_[codes].toarray()
         return np.where(rows == 0, np.float32(-np.inf), rows)
 
+# %% ../../nbs/04_recommenders/03_neighbours.ipynb #3bfdf5c8
 class ItemKNN(ItemWeights):
     "Scores an item by how much of its nearest items is liked. Source: Sarwar et al., WWW 2001; shrinkage: Koren, KDD 2008, equation 2."
 
