@@ -350,8 +350,8 @@ from .ranking.retrieval import equal_lengths as equal_lengths
 from .ranking.retrieval import fit_mapped as fit_mapped
 from .ranking.retrieval import map_factors as map_factors
 from .ranking.retrieval import rank_candidates as rank_candidates
+from .ranking.retrieval import score_few_mapped as score_few_mapped
 from .ranking.retrieval import score_mapped as score_mapped
-from .ranking.retrieval import score_mapped_candidates as score_mapped_candidates
 from .ranking.sequence import Block as Block
 from .ranking.sequence import ITEMS as ITEMS
 from .ranking.sequence import SASRec as SASRec
@@ -406,6 +406,7 @@ from .recommenders.base import lists_to_frame as lists_to_frame
 from .recommenders.base import load_recommender as load_recommender
 from .recommenders.base import mask_unliked as mask_unliked
 from .recommenders.base import most_similar as most_similar
+from .recommenders.base import pick_scores as pick_scores
 from .recommenders.base import recommend_items as recommend_items
 from .recommenders.base import save_recommender as save_recommender
 from .recommenders.base import score_codes as score_codes
@@ -420,6 +421,7 @@ from .recommenders.factors import FactorModel as FactorModel
 from .recommenders.factors import PureSVD as PureSVD
 from .recommenders.factors import als_loss as als_loss
 from .recommenders.factors import als_step as als_step
+from .recommenders.factors import few_products as few_products
 from .recommenders.factors import liked_cosines as liked_cosines
 from .recommenders.factors import multiply_rows as multiply_rows
 from .recommenders.factors import solve_rows as solve_rows
@@ -434,16 +436,20 @@ from .recommenders.linear import EASE as EASE
 from .recommenders.linear import SLIM as SLIM
 from .recommenders.linear import STILL as STILL
 from .recommenders.linear import SWEEPS as SWEEPS
+from .recommenders.linear import add_cells as add_cells
 from .recommenders.linear import ease_dual as ease_dual
 from .recommenders.linear import ease_weights as ease_weights
 from .recommenders.linear import gram_inverse as gram_inverse
 from .recommenders.linear import ridge_solve as ridge_solve
 from .recommenders.linear import ridge_weights as ridge_weights
+from .recommenders.linear import score_few_columns as score_few_columns
 from .recommenders.linear import slim_columns as slim_columns
 from .recommenders.linear import sweep_weights as sweep_weights
+from .recommenders.linear import user_weights as user_weights
 from .recommenders.neighbours import ItemKNN as ItemKNN
 from .recommenders.neighbours import ItemWeights as ItemWeights
 from .recommenders.neighbours import UserKNN as UserKNN
+from .recommenders.neighbours import add_picked as add_picked
 from .recommenders.neighbours import add_rows as add_rows
 from .recommenders.neighbours import nearest_of_rows as nearest_of_rows
 from .recommenders.neighbours import nearest_rows as nearest_rows
@@ -484,7 +490,7 @@ from .tastes.hybrids import learn_rest as learn_rest
 from .tastes.hybrids import nearest_prior as nearest_prior
 from .tastes.hybrids import rated_rows as rated_rows
 from .tastes.hybrids import score_columns as score_columns
-from .tastes.hybrids import score_hybrid_candidates as score_hybrid_candidates
+from .tastes.hybrids import score_few_hybrid as score_few_hybrid
 from .tastes.hybrids import score_with_prior as score_with_prior
 from .tastes.hybrids import unexplained as unexplained
 from .tastes.hybrids import volume as volume
@@ -498,7 +504,7 @@ from .tastes.probing import fit_ridge as fit_ridge
 from .tastes.probing import item_features as item_features
 from .tastes.probing import ridge_map as ridge_map
 from .tastes.probing import scale_block as scale_block
-from .tastes.probing import score_ridge_candidates as score_ridge_candidates
+from .tastes.probing import score_few_by_ridge as score_few_by_ridge
 from .tastes.probing import year_steps as year_steps
 from .tastes.profiles import ItemSpace as ItemSpace
 from .tastes.profiles import PROFILES as PROFILES
@@ -515,7 +521,7 @@ from .tastes.profiles import profile_vectors as profile_vectors
 from .tastes.profiles import read_wishes as read_wishes
 from .tastes.profiles import recommend_found as recommend_found
 from .tastes.profiles import recommend_wishes as recommend_wishes
-from .tastes.profiles import score_profile_candidates as score_profile_candidates
+from .tastes.profiles import score_few_by_profile as score_few_by_profile
 from .tastes.profiles import score_profiles as score_profiles
 from .tastes.profiles import score_vectors as score_vectors
 from .tastes.profiles import score_wishes as score_wishes
