@@ -346,7 +346,7 @@ def save_recommender(
     check_is_fitted(model)
     learned = {k: v for k, v in vars(model).items() if k.endswith("_") and k not in ("train_", "X_")}
     if inner := [k for k, v in learned.items() if isinstance(v, BaseEstimator) and hasattr(v, "save")]:
-        raise TypeError(f"{type(model).__name__}: holds a fitted model in {inner[0]}, and a file holds one; save {', '.join(inner)} by itmodel")
+        raise TypeError(f"{type(model).__name__}: holds a fitted model in {inner[0]}, and a file holds one; save {', '.join(inner)} by itself")
     tables = dict(interactions=model.train_.interactions, items=model.train_.items, users=model.train_.users.to_frame(index=False, name="user_id"))
     build_estimator(description := describe_estimator(model))
     header = json.dumps(dict(description, learned=list(learned), sparse=[k for k, v in learned.items() if issparse(v)], notes=model.train_.notes, like_from=model.train_.like_from, events=model.train_.events))
