@@ -1,0 +1,22 @@
+# Made by tests/tools/export.py: what this package offers, imported when it is first asked for.
+from .decoding import allowed_next as allowed_next
+from .decoding import draw as draw
+from .decoding import load_causal as load_causal
+from .decoding import make_trie as make_trie
+from .decoding import next_probabilities as next_probabilities
+from .decoding import token_logprobs as token_logprobs
+from .generator import BudgetSpent as BudgetSpent
+from .generator import Generator as Generator
+from .generator import Picker as Picker
+from .generator import choose_answers as choose_answers
+from .generator import for_each as for_each
+from .generator import generate_answers as generate_answers
+from .generator import may_spend as may_spend
+from .generator import message_ids as message_ids
+from .generator import prepare as prepare
+from .generator import prompt_ids as prompt_ids
+from .generator import read_answer as read_answer
+from .generator import score_answers as score_answers
+from .generator import score_continuations as score_continuations
+from .generator import text_ids as text_ids
+from .generator import write_batch as write_batch
