@@ -545,6 +545,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'llmrec/lists/explanation.py'),
                                           'llmrec.lists.explanation.Explanation.__repr__': ( '07_lists/explanation.html#explanation.__repr__',
                                                                                              'llmrec/lists/explanation.py'),
+                                          'llmrec.lists.explanation.Explanation._parts': ( '07_lists/explanation.html#explanation._parts',
+                                                                                           'llmrec/lists/explanation.py'),
                                           'llmrec.lists.explanation.Explanation._table': ( '07_lists/explanation.html#explanation._table',
                                                                                            'llmrec/lists/explanation.py'),
                                           'llmrec.lists.explanation.Explanation._total': ( '07_lists/explanation.html#explanation._total',

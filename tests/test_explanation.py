@@ -129,6 +129,16 @@ def test_the_rows_shown_add_up_to_the_score():
     assert len(by_hand(*((f"Film {n}", "Drama", 1990, .1) for n in range(9)))._table()) == 9  # no row for a single other
 
 
+def test_the_features_shown_add_up_and_say_how_many_are_small():
+    parts = {"people": .6, "text": .4, **{f"Genre {n}": .003 for n in range(12)}, "Crime": -.006, "War": 0.}
+    why = by_hand(("Up", "Comedy", 2009, .4), features=parts)
+    assert repr(why).endswith("by feature: people +0.6000, text +0.4000, and 13 smaller parts, together +0.0300")
+    assert "and 13 smaller parts, together</td><td>+0.0300" in why._repr_html_() and "Genre" not in repr(why) + why._repr_html_()
+    assert np.isclose(why._parts().sum(), sum(parts.values()))
+    one = by_hand(("Up", "Comedy", 2009, .4), features={"people": .6, "text": .001})
+    assert repr(one).endswith("people +0.6000, text +0.0010")  # a single small part has its name
+
+
 def test_a_dislike_is_never_named_as_liked():
     why = by_hand(("Up", "Comedy", 2009, .4), ("Big", "Comedy", 1988, .3))
     why.likes["weight"] = [-1., 1.]

@@ -236,8 +236,8 @@ def reason_as_html(
     likes = why._table()
     table = rows(likes[""], likes["adds to the score"].to_numpy())
     if why.features is not None:
-        largest = why.features[why.features.abs().sort_values(ascending=False).index].head(6)
-        table += "<tr><th>by feature</th><th></th><th></th></tr>" + rows(largest.index, largest.to_numpy())
+        parts = why._parts()
+        table += "<tr><th>by feature</th><th></th><th></th></tr>" + rows(parts.index, parts.to_numpy())
     return f"<p>{html.escape(why.sentence())}<br>{why._total()}</p><table><tr><th>liked</th><th>adds to the score</th><th></th></tr>{table}</table>"
 
 # %% ../../nbs/07_lists/02_explanation.ipynb #a59d7778
@@ -304,15 +304,20 @@ class Explanation:
         if len(rows) <= n + 1: return rows
         return pd.concat([rows.head(n), pd.DataFrame([["", f"{len(rows) - n} other likes, sum", rows.iloc[n:, 2].sum()]], columns=rows.columns)])
 
+    def _parts(self):
+        "The features that hold at least 2% of all, and the smaller ones in one entry, so that the entries add up; zeros are left out."
+        parts = self.features[self.features.abs() > 1e-9]
+        small = parts[parts.abs() < .02 * parts.abs().sum()]
+        if len(small) < 2: return parts
+        return pd.concat([parts.drop(small.index), pd.Series({f"and {len(small)} smaller parts, together": small.sum()})])
+
     def _total(self):
         "How the score comes together, in a line."
         return f"score {self.score:.4f} {'=' if self.method == 'exact' else 'estimated as'} base {self.base:.4f} + {self.likes.value.sum():.4f} from {len(self.likes)} likes"
 
     def __repr__(self):
         parts = [self.sentence(), self._total(), self._table().to_string(index=False, float_format="{:+.4f}".format)]
-        if self.features is not None:
-            large = self.features[self.features.abs() >= .02 * self.features.abs().sum()]
-            parts.append("by feature: " + ", ".join(f"{name} {value:+.4f}" for name, value in large.items()))
+        if self.features is not None: parts.append("by feature: " + ", ".join(f"{name} {value:+.4f}" for name, value in self._parts().items()))
         return "\n".join(parts)
 
 # %% ../../nbs/07_lists/02_explanation.ipynb #d7d96747

@@ -23,8 +23,7 @@ from typing import get_args, get_origin
 from ..data.checks import check_real, check_whole, choose
 from ..data.dataset import load_interactions
 from ..data.text import TEMPLATE, check_template
-from ..language.encoding import POOLINGS
-from ..language.encoding import TextEncoder
+from ..language.encoding import POOLINGS, TextEncoder
 from ..language.geometry import ProjectedEncoder
 from ..language.indexes import check_factory
 from ..evaluation.splitting import PROTOCOLS

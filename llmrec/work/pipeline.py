@@ -68,6 +68,7 @@ def naming_keys(
         if told is None: raise
         raise ValueError(told) from None
 
+# %% ../../nbs/11_work/02_pipeline.ipynb #b89a3997
 def load_data(
     config:Config,  # the whole configuration
 )->Dataset:         # checked and cleaned
