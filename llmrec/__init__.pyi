@@ -187,6 +187,7 @@ from .generation.generator import message_ids as message_ids
 from .generation.generator import prepare as prepare
 from .generation.generator import prompt_ids as prompt_ids
 from .generation.generator import read_answer as read_answer
+from .generation.generator import read_prompts as read_prompts
 from .generation.generator import score_answers as score_answers
 from .generation.generator import score_continuations as score_continuations
 from .generation.generator import text_ids as text_ids

@@ -295,6 +295,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'llmrec/generation/generator.py'),
                                              'llmrec.generation.generator.read_answer': ( '08_generation/generator.html#read_answer',
                                                                                           'llmrec/generation/generator.py'),
+                                             'llmrec.generation.generator.read_prompts': ( '08_generation/generator.html#read_prompts',
+                                                                                           'llmrec/generation/generator.py'),
                                              'llmrec.generation.generator.score_answers': ( '08_generation/generator.html#score_answers',
                                                                                             'llmrec/generation/generator.py'),
                                              'llmrec.generation.generator.score_continuations': ( '08_generation/generator.html#score_continuations',

@@ -16,6 +16,7 @@ from .generator import message_ids as message_ids
 from .generator import prepare as prepare
 from .generator import prompt_ids as prompt_ids
 from .generator import read_answer as read_answer
+from .generator import read_prompts as read_prompts
 from .generator import score_answers as score_answers
 from .generator import score_continuations as score_continuations
 from .generator import text_ids as text_ids
