@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from llmrec.data.movielens import RELEASES, load_movielens, load_tags, split_year
-from llmrec.data.dataset import Dataset, load_interactions, make_dataset, movielens_path, read_movielens
+from llmrec.data.movielens import RELEASES, load_movielens, load_tags, movielens_path, read_movielens, split_year
+from llmrec.data.dataset import Dataset, load_interactions, make_dataset
 
 
 @pytest.fixture
@@ -253,6 +253,18 @@ def test_ids_that_become_one_by_trimming_are_counted_whatever_their_type(column,
 
 def test_item_ids_with_spaces_in_the_items_table_are_counted():
     assert count(make_dataset(table(item_id=["a", "b"]), pd.DataFrame({"item_id": ["a ", "b"]})), "spaces around their item_id") == 1
+
+
+def test_text_ids_of_a_file_are_those_of_a_frame(load):
+    rows = [("zoë", "b-2"), ("bo", "a-1 "), ("zoë", "a-1"), (" bo", "b-2")]
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id"], dtype="str")
+    ours, theirs = load(frame.to_csv(index=False)), make_dataset(frame)
+    assert ours.notes == theirs.notes and len(ours.notes) == 2 and ours.users.tolist() == ["bo", "zoë"]
+    pd.testing.assert_frame_equal(ours.interactions, theirs.interactions)
+    pd.testing.assert_frame_equal(ours.items, theirs.items)
+    message = refusal(lambda: load("user_id,item_id\nann,1\n12,2\nann,3\n"))
+    assert "1 of 3 rows are of another kind" in message and "row 2: '12'" in message
+    assert "1 of 3 rows hold no id (row 3" in refusal(lambda: load("user_id,item_id\nann,1\nann,2\n,3\n"))
 
 
 def test_items_that_are_described_in_several_ways_are_counted(load):

@@ -228,7 +228,7 @@ def rewrite(path, **changes):
         np.savez(file, **parts)
 
 
-@pytest.mark.parametrize("name", ["os.system", "sklearn.dummy.DummyClassifier", "llmrecx.recommenders.Random", "llmrec.data.dataset.find_spec",
+@pytest.mark.parametrize("name", ["os.system", "sklearn.dummy.DummyClassifier", "llmrecx.recommenders.Random", "llmrec.data.dataset.csr_matrix",
                                   "llmrec.data.dataset.load_interactions", "llmrec.recommenders.base.BaseEstimator", "llmrec.recommenders.base.json",
                                   "llmrec.nothing.Random", "llmrec.recommenders.base.Nothing", "Random", ""])
 def test_a_foreign_class_is_refused(name, saved):

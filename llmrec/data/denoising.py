@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np, pandas as pd
 
-from .dataset import Dataset, check_number
+from .tables import check_number
+from .dataset import Dataset
 from .files import check_columns
 
 # %% ../../nbs/01_data/05_denoising.ipynb #8f023584

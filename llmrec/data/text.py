@@ -13,7 +13,8 @@ from dataclasses import replace
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from .dataset import OTHER_NAMES, Dataset, as_text
+from .tables import OTHER_NAMES, as_text
+from .dataset import Dataset
 
 # %% ../../nbs/01_data/02_text.ipynb #fdf88e98
 TAGS = """a abbr b big blockquote body br center cite code dd del div dl dt em font h1 h2 h3 h4 h5 h6 head hr html i iframe img ins kbd li link meta

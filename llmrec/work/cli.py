@@ -461,7 +461,7 @@ def check_material(
     -------
         yields (name, well, found, remedy); well is None where something optional is missing
     """
-    from llmrec.data.dataset import read_movielens
+    from llmrec.data.movielens import read_movielens
     from llmrec.language.models import ALIASES, choose_device, choose_dtype, find_model
     from llmrec.language.encoding import default_cache_dir
     for name, look in [(f"model {alias}", lambda alias=alias: find_model(alias) and "every file is the known one") for alias in ALIASES] + [
