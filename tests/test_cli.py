@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from llmrec.language import encoding, models
+from llmrec.language import cache, models
 from llmrec.work.cli import main
 
 TITLES = ["Kung Fu [bold]Panda[/bold]", "[/] is no tag", "玩具总动员", "🚀🐼 Rocket :smile:", "<script>alert(1)</script>", "a\x1b[31mb", "",
@@ -302,7 +302,7 @@ def test_ctrl_c_in_a_process(shop):
 # The doctor
 
 def test_the_doctor_finds_all_well(llmrec, tmp_path, monkeypatch):
-    monkeypatch.setattr(encoding, "default_cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr(cache, "default_cache_dir", lambda: tmp_path / "cache")
     code, out, err = llmrec("doctor")
     assert (code, err) == (0, "") and "Everything required is there." in out
     assert not re.search("TROUBLE|optional", out) and all(re.search(rf"{name} +│ ok", out) for name in ("Python", "torch", "model minilm", "data movielens"))
@@ -343,7 +343,7 @@ def test_the_doctor_runs_where_the_packages_are_missing():
 
 def test_the_doctor_on_a_model_and_a_cache_that_cannot_be_used(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(encoding, "default_cache_dir", lambda: tmp_path / "file" / "cache")
+    monkeypatch.setattr(cache, "default_cache_dir", lambda: tmp_path / "file" / "cache")
     monkeypatch.setitem(models.ALIASES, "minilm", models.ALIASES["minilm"]._replace(package="not_here"))
     page = io.StringIO()
     assert main(["doctor"], Console(file=page, width=400)) == 0

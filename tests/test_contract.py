@@ -24,7 +24,7 @@ EXERCISES = [path for path in COURSE if "exercises" in path.relative_to(NBS).par
 FIRST = [path for path in COURSE if path.parent.name == "00_start"]  # uses the library and exports nothing
 ROOMS = [path for path in COURSE if path not in [INDEX, *CHAPTERS, *EXERCISES, *FIRST]]
 LESSONS = [NBS / "_template.ipynb", *ROOMS]
-FOUNDATIONS = ["data.checks", "data.files", "data.tables", "lists.rerankers", "lists.shares"]  # taught in the workshop; the other rooms of the chapter stand on them
+FOUNDATIONS = ["data.checks", "data.files", "data.tables", "language.cache", "lists.rerankers", "lists.shares"]  # taught in the workshop; the other rooms of the chapter stand on them
 LIBRARY = ROOT / "llmrec"
 
 

@@ -21,11 +21,11 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from transformers import GPT2Config, GPT2Model
 
-from llmrec.language import encoding
+from llmrec.language import cache, encoding
 from llmrec.data.text import item_text
+from llmrec.language.cache import VectorCache, key_of, seal, unseal
 from llmrec.language.models import find_model, load_model, load_tokenizer
-from llmrec.language.encoding import (POOLINGS, TextEncoder, VectorCache, encode_batch, key_of, plan_batches, seal,
-    tokenize, unseal)
+from llmrec.language.encoding import POOLINGS, TextEncoder, encode_batch, plan_batches, tokenize
 from tests.test_models import FAMILIES, save  # noqa: F401 (a fixture)
 
 ODD = ["", " ", "🚀🐼", "玩具总动员", "a\x00b", "word " * 90, "x" * 300, "naïve café ÅÄÖ", "A"]
@@ -444,7 +444,7 @@ def test_a_cache_that_cannot_be_written(encoder, films, tmp_path, monkeypatch):
             db.execute("PRAGMA max_page_count = 1")
             db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, sealed BLOB)")
             return work(db)
-    monkeypatch.setattr(encoding, "transact", full)
+    monkeypatch.setattr(cache, "transact", full)
     with pytest.warns(UserWarning, match="cannot use .*disk is full") as caught:
         assert cosines(clone(encoder).set_params(cache_dir=tmp_path, batch_tokens=256).transform(films[:100]), V).min() > .9999
     assert len(caught) == 1, "one warning, and no more tries"

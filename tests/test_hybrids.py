@@ -16,7 +16,7 @@ from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import load_recommender
 from llmrec.recommenders.linear import EASE
 from llmrec.tastes.probing import RidgeRecommender
-from llmrec.tastes.hybrids import Hybrid, age_weights, check_size, nearest_prior, rated_rows, score_hybrid_candidates, unexplained, volume
+from llmrec.tastes.hybrids import Hybrid, age_weights, check_size, nearest_prior, rated_rows, score_few_hybrid, unexplained, volume
 
 
 class Letters(Stateless):
@@ -216,7 +216,7 @@ def test_candidates_are_scored_as_among_all(data, change, monkeypatch):
         wanted[codes < 0] = -np.inf
         assert S.dtype == np.float32 and np.array_equal(np.isneginf(S), np.isneginf(wanted))
         assert np.allclose(S[S > -np.inf], wanted[S > -np.inf], atol=1e-5)
-        assert np.allclose(score_hybrid_candidates(model, data.users, codes, block=3)[S > -np.inf], S[S > -np.inf], atol=1e-5)
+        assert np.allclose(score_few_hybrid(model, np.arange(data.n_users), codes, block=3)[S > -np.inf], S[S > -np.inf], atol=1e-5)
     monkeypatch.setattr(Hybrid, "score_history", lambda *args: pytest.fail("all items were scored"))
     some = np.flatnonzero(data.likes().getnnz(axis=1))[:2]
     assert np.isfinite(model.score_candidates(data.users[some], [[liked[0]], [liked[1]]])).all()

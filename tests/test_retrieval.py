@@ -15,11 +15,14 @@ from llmrec.evaluation.splitting import item_cold, temporal
 from llmrec.evaluation.protocol import evaluate
 from llmrec.recommenders.base import Popularity, Random, build_estimator, describe_estimator, load_recommender
 from llmrec.recommenders.neighbours import ItemKNN
-from llmrec.recommenders.factors import ALS
+from llmrec.recommenders.linear import EASE, SLIM
+from llmrec.recommenders.factors import ALS, PureSVD
+from llmrec.recommenders.bpr import BPR
 from llmrec.tastes.probing import RidgeRecommender
 from llmrec.tastes.hybrids import Hybrid
 from llmrec.ranking.retrieval import MappedFactors, TwoStage, equal_lengths, map_factors
 from llmrec.lists.diversity import Diversified
+from llmrec.work.configuration import find_recommenders
 
 
 class Letters(Stateless):
@@ -86,6 +89,37 @@ def test_some_items_are_scored_as_among_all():
     S, found = model.score_items(people), model.score_candidates(people, codes)
     assert found.dtype == np.float32 and np.allclose(found[:2], np.where(codes[:2] < 0, -np.inf, np.take_along_axis(S[:2], codes[:2], axis=1)), atol=1e-5)
     assert np.isneginf(found[2]).all(), "this person has no likes"
+
+
+@pytest.mark.parametrize("n_users", [12, 50], ids=["more items", "more users"])
+@pytest.mark.parametrize("name", find_recommenders())
+def test_every_recommender_scores_some_items_as_among_all(name, n_users):
+    """Named twice, by nobody liked, -1 for nothing; for people without likes, for nobody and for none."""
+    data, small = dataset(n_users), {"encoder": Letters(), "retriever": MAPPED, "ranker": Popularity(), "d": 4, "n_epochs": 2}
+    model = find_recommenders()[name]()
+    model = model.set_params(**{key: value for key, value in small.items() if key in model.get_params(deep=False)}).fit(data)
+    people = np.array([3, 0, n_users - 1, 3])
+    codes = np.random.default_rng(0).integers(-1, 40, (4, 30))
+    codes[:, :3] = [[39, 2, -1], [1, 1, 35], [4, 4, 4], [39, 2, 2]]
+    found, wanted = model.score_candidates(people, codes), np.take_along_axis(model.score_items(people), codes, axis=1)
+    wanted[codes < 0] = -np.inf
+    assert found.dtype == np.float32 and np.array_equal(np.isneginf(found), np.isneginf(wanted))
+    assert np.allclose(found[found > -np.inf], wanted[found > -np.inf], atol=1e-5)
+    assert model.score_candidates(people, codes[:, :0]).shape == (4, 0) and model.score_candidates([], codes[:0]).shape == (0, 30)
+    with pytest.raises(ValueError, match="codes: got"):
+        model.score_candidates(people, codes[:3])
+    with pytest.raises(ValueError, match="unknown 999"):
+        model.score_candidates([0, 999], codes[:2])
+
+
+@pytest.mark.parametrize("model", [ALS(4), PureSVD(4), BPR(4, n_epochs=2), ItemKNN(), SLIM(), EASE(), MAPPED], ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("n_users", [12, 50], ids=["more items", "more users"])
+def test_some_items_are_scored_without_a_look_at_the_others(model, n_users, monkeypatch):
+    data = dataset(n_users)
+    model, liked = clone(model).fit(data), np.flatnonzero(data.likes().getnnz(axis=0))
+    for way in ("score_items", "score_history"):
+        monkeypatch.setattr(type(model), way, lambda *args: pytest.fail("all items were scored"), raising=False)
+    assert np.isfinite(model.score_candidates([3, 0], [liked[:2], liked[-2:]])).all()
 
 
 def test_nobody_is_scored_without_likes():

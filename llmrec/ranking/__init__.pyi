@@ -23,8 +23,8 @@ from .retrieval import equal_lengths as equal_lengths
 from .retrieval import fit_mapped as fit_mapped
 from .retrieval import map_factors as map_factors
 from .retrieval import rank_candidates as rank_candidates
+from .retrieval import score_few_mapped as score_few_mapped
 from .retrieval import score_mapped as score_mapped
-from .retrieval import score_mapped_candidates as score_mapped_candidates
 from .sequence import Block as Block
 from .sequence import ITEMS as ITEMS
 from .sequence import SASRec as SASRec

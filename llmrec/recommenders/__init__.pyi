@@ -11,6 +11,7 @@ from .base import lists_to_frame as lists_to_frame
 from .base import load_recommender as load_recommender
 from .base import mask_unliked as mask_unliked
 from .base import most_similar as most_similar
+from .base import pick_scores as pick_scores
 from .base import recommend_items as recommend_items
 from .base import save_recommender as save_recommender
 from .base import score_codes as score_codes
@@ -25,6 +26,7 @@ from .factors import FactorModel as FactorModel
 from .factors import PureSVD as PureSVD
 from .factors import als_loss as als_loss
 from .factors import als_step as als_step
+from .factors import few_products as few_products
 from .factors import liked_cosines as liked_cosines
 from .factors import multiply_rows as multiply_rows
 from .factors import solve_rows as solve_rows
@@ -39,16 +41,20 @@ from .linear import EASE as EASE
 from .linear import SLIM as SLIM
 from .linear import STILL as STILL
 from .linear import SWEEPS as SWEEPS
+from .linear import add_cells as add_cells
 from .linear import ease_dual as ease_dual
 from .linear import ease_weights as ease_weights
 from .linear import gram_inverse as gram_inverse
 from .linear import ridge_solve as ridge_solve
 from .linear import ridge_weights as ridge_weights
+from .linear import score_few_columns as score_few_columns
 from .linear import slim_columns as slim_columns
 from .linear import sweep_weights as sweep_weights
+from .linear import user_weights as user_weights
 from .neighbours import ItemKNN as ItemKNN
 from .neighbours import ItemWeights as ItemWeights
 from .neighbours import UserKNN as UserKNN
+from .neighbours import add_picked as add_picked
 from .neighbours import add_rows as add_rows
 from .neighbours import nearest_of_rows as nearest_of_rows
 from .neighbours import nearest_rows as nearest_rows

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['mask_unliked', 'lists_to_frame', 'allowed_scores', 'recommend_items', 'check_candidates', 'score_codes',
-           'most_similar', 'describe_estimator', 'build_estimator', 'as_bytes', 'save_recommender', 'Recommender',
-           'Popularity', 'Random', 'load_recommender']
+           'pick_scores', 'most_similar', 'describe_estimator', 'build_estimator', 'as_bytes', 'save_recommender',
+           'Recommender', 'Popularity', 'Random', 'load_recommender']
 
 # %% ../../nbs/04_recommenders/01_base.ipynb #c6762aeb
 import importlib, io, json
@@ -26,6 +26,7 @@ from ..evaluation.protocol import score_blocks, user_blocks
 def mask_unliked(
     S:np.ndarray,    # (m, n_items) float, changed
     X:csr_matrix,    # (n_users, n_items) likes that were learnt from
+    codes=None,      # (m, c) int item codes, where S is (m, c) and not of all items
 )->np.ndarray:       # S, with -inf for every item that nobody likes
     """Say that items without likes cannot be scored.
 
@@ -35,13 +36,16 @@ def mask_unliked(
         (m, n_items) float, changed
     X : csr_matrix
         (n_users, n_items) likes that were learnt from
+    codes : default None
+        (m, c) int item codes, where S is (m, c) and not of all items
 
     Returns
     -------
     np.ndarray
         S, with -inf for every item that nobody likes
     """
-    S[:, X.getnnz(axis=0) == 0] = -np.inf
+    unliked = X.getnnz(axis=0) == 0
+    S[(slice(None), unliked) if codes is None else unliked[codes]] = -np.inf
     return S
 
 # %% ../../nbs/04_recommenders/01_base.ipynb #deae2b51
@@ -176,7 +180,7 @@ def score_codes(
     user_ids,          # (m,) ids of users it was fitted on
     codes:np.ndarray,  # (m, c) int item codes, a row for each user; -1 for nothing
 )->np.ndarray:         # (m, c) float32, -inf for nothing
-    """Scores of some items for each user, by way of all of them; raises `ValueError` unless there is a row of codes for each user.
+    """Scores of some items for each user; raises `ValueError` for unknown users, or unless there is a row of codes for each.
 
     Parameters
     ----------
@@ -192,10 +196,33 @@ def score_codes(
     np.ndarray
         (m, c) float32, -inf for nothing
     """
-    codes, S = check_candidates(model, user_ids, codes), np.full(np.shape(codes), -np.inf, "float32")
+    codes = check_candidates(model, user_ids, codes)
+    return np.where(codes < 0, np.float32(-np.inf), model.score_few(model.train_.user_codes(user_ids), codes))
+
+def pick_scores(
+    model,             # a fitted `Recommender`
+    users:np.ndarray,  # (m,) int user codes
+    codes:np.ndarray,  # (m, c) int item codes; what stands for -1 is not looked at
+)->np.ndarray:         # (m, c) float32
+    """Scores of some items for each user, by way of all of them.
+
+    Parameters
+    ----------
+    model
+        a fitted `Recommender`
+    users : np.ndarray
+        (m,) int user codes
+    codes : np.ndarray
+        (m, c) int item codes; what stands for -1 is not looked at
+
+    Returns
+    -------
+    np.ndarray
+        (m, c) float32
+    """
+    S = np.empty(codes.shape, "float32")
     for rows in user_blocks(len(codes), model.train_.n_items):
-        S[rows] = np.take_along_axis(model.score_items(np.atleast_1d(user_ids)[rows]), codes[rows], axis=1)
-    S[codes < 0] = -np.inf
+        S[rows] = np.take_along_axis(model.score_items(model.train_.users[users[rows]]), codes[rows], axis=1)
     return S
 
 # %% ../../nbs/04_recommenders/01_base.ipynb #86fde6b7
@@ -319,7 +346,7 @@ def save_recommender(
     check_is_fitted(model)
     learned = {k: v for k, v in vars(model).items() if k.endswith("_") and k not in ("train_", "X_")}
     if inner := [k for k, v in learned.items() if isinstance(v, BaseEstimator) and hasattr(v, "save")]:
-        raise TypeError(f"{type(model).__name__}: holds a fitted model in {inner[0]}, and a file holds one; save {', '.join(inner)} by itmodel")
+        raise TypeError(f"{type(model).__name__}: holds a fitted model in {inner[0]}, and a file holds one; save {', '.join(inner)} by itself")
     tables = dict(interactions=model.train_.interactions, items=model.train_.items, users=model.train_.users.to_frame(index=False, name="user_id"))
     build_estimator(description := describe_estimator(model))
     header = json.dumps(dict(description, learned=list(learned), sparse=[k for k, v in learned.items() if issparse(v)], notes=model.train_.notes, like_from=model.train_.like_from, events=model.train_.events))
@@ -385,7 +412,7 @@ class Recommender(BaseEstimator):
         check_is_fitted(self)
         return self.score_history(self.X_[self.train_.user_codes(user_ids)])
 
-    score_candidates = score_codes
+    score_candidates, score_few = score_codes, pick_scores
     allowed_scores = allowed_scores
     recommend = recommend_items
     similar_items = most_similar

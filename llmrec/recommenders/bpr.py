@@ -11,7 +11,7 @@ import numba, numpy as np
 from ..data.checks import check_real, check_whole
 from ..data.dataset import Dataset
 from .base import mask_unliked
-from .factors import FactorModel
+from .factors import FactorModel, few_products
 
 # %% ../../nbs/04_recommenders/06_bpr.ipynb #70994f1b
 @numba.njit(nogil=True, fastmath={"reassoc"})
@@ -160,3 +160,23 @@ class BPR(FactorModel):
             (n, n_items) float32; only differences within a row have a meaning; for users without likes the biases alone
         """
         return mask_unliked(self.U_[self.train_.user_codes(user_ids)] @ self.V_.T + self.bias_, self.X_)
+
+    def score_few(self,
+        users:np.ndarray,  # (m,) int user codes
+        codes:np.ndarray,  # (m, c) int item codes
+    )->np.ndarray:         # (m, c) float32
+        """The same for some items.
+
+        Parameters
+        ----------
+        users : np.ndarray
+            (m,) int user codes
+        codes : np.ndarray
+            (m, c) int item codes
+
+        Returns
+        -------
+        np.ndarray
+            (m, c) float32
+        """
+        return mask_unliked(few_products(self.U_[users], self.V_, codes) + self.bias_[codes], self.X_, codes)

@@ -12,7 +12,7 @@ from .hybrids import learn_rest as learn_rest
 from .hybrids import nearest_prior as nearest_prior
 from .hybrids import rated_rows as rated_rows
 from .hybrids import score_columns as score_columns
-from .hybrids import score_hybrid_candidates as score_hybrid_candidates
+from .hybrids import score_few_hybrid as score_few_hybrid
 from .hybrids import score_with_prior as score_with_prior
 from .hybrids import unexplained as unexplained
 from .hybrids import volume as volume
@@ -26,7 +26,7 @@ from .probing import fit_ridge as fit_ridge
 from .probing import item_features as item_features
 from .probing import ridge_map as ridge_map
 from .probing import scale_block as scale_block
-from .probing import score_ridge_candidates as score_ridge_candidates
+from .probing import score_few_by_ridge as score_few_by_ridge
 from .probing import year_steps as year_steps
 from .profiles import ItemSpace as ItemSpace
 from .profiles import PROFILES as PROFILES
@@ -43,7 +43,7 @@ from .profiles import profile_vectors as profile_vectors
 from .profiles import read_wishes as read_wishes
 from .profiles import recommend_found as recommend_found
 from .profiles import recommend_wishes as recommend_wishes
-from .profiles import score_profile_candidates as score_profile_candidates
+from .profiles import score_few_by_profile as score_few_by_profile
 from .profiles import score_profiles as score_profiles
 from .profiles import score_vectors as score_vectors
 from .profiles import score_wishes as score_wishes

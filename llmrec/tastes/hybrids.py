@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['nearest_prior', 'rated_rows', 'age_weights', 'unexplained', 'learn_rest', 'volume', 'score_with_prior', 'weight_rows',
-           'score_columns', 'score_hybrid_candidates', 'check_hybrid', 'check_size', 'fit_hybrid', 'Hybrid']
+           'score_columns', 'score_few_hybrid', 'check_hybrid', 'check_size', 'fit_hybrid', 'Hybrid']
 
 # %% ../../nbs/05_tastes/04_hybrids.ipynb #879e9a37
 import numpy as np
@@ -14,7 +14,6 @@ from ..data.dataset import Dataset
 from ..data.text import TEMPLATE
 from ..data.checks import check_memory, check_whole, check_real, check_positive, unchanged_on_error
 from ..language.similarity import top_k
-from ..recommenders.base import check_candidates
 from ..recommenders.linear import ease_dual, gram_inverse
 from .histories import weigh_history
 from .probing import RidgeRecommender
@@ -263,20 +262,20 @@ def score_columns(
     S[:, cold], S[H.getnnz(axis=1) == 0] = -np.inf, -np.inf
     return S.astype("float32")
 
-def score_hybrid_candidates(
+def score_few_hybrid(
     model,             # a fitted Hybrid
-    user_ids,          # (m,) ids of people it was fitted on
+    users:np.ndarray,  # (m,) int user codes
     codes:np.ndarray,  # (m, c) int item codes, -1 for nothing
     block:int=64,      # people at a time; what any of them asks for is scored for all of these
-)->np.ndarray:         # (m, c) float32, -inf for nothing
+)->np.ndarray:         # (m, c) float32
     """Scores of some items for each person, by no more columns of B than these need.
 
     Parameters
     ----------
     model
         a fitted Hybrid
-    user_ids
-        (m,) ids of people it was fitted on
+    users : np.ndarray
+        (m,) int user codes
     codes : np.ndarray
         (m, c) int item codes, -1 for nothing
     block : int, default 64
@@ -285,14 +284,12 @@ def score_hybrid_candidates(
     Returns
     -------
     np.ndarray
-        (m, c) float32, -inf for nothing
+        (m, c) float32
     """
-    codes = check_candidates(model, user_ids, codes)
-    H, S = model.X_[model.train_.user_codes(user_ids)], np.full(codes.shape, -np.inf, "float32")
+    H, S = model.X_[users], np.empty(codes.shape, "float32")
     for part in (slice(start, start + block) for start in range(0, len(codes), block)):
         items, place = np.unique(codes[part], return_inverse=True)
         S[part] = np.take_along_axis(score_columns(model, H[part], np.maximum(items, 0)), place.reshape(codes[part].shape), axis=1)
-    S[codes < 0] = -np.inf
     return S
 
 # %% ../../nbs/05_tastes/04_hybrids.ipynb #b6981a98
@@ -396,4 +393,4 @@ class Hybrid(RidgeRecommender):
         return age_weights(train, self.half_life, self.long)
 
     fit, score_history = fit_hybrid, score_with_prior
-    score_candidates, item_similarity = score_hybrid_candidates, weight_rows
+    score_few, item_similarity = score_few_hybrid, weight_rows

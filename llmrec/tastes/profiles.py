@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'profile_text', 'fit_profiles', 'profile_vectors', 'score_vectors', 'score_profiles', 'index_candidates',
-           'pair_scores', 'attention_pairs', 'score_profile_candidates', 'best_found', 'recommend_found', 'ItemSpace',
+           'pair_scores', 'attention_pairs', 'score_few_by_profile', 'best_found', 'recommend_found', 'ItemSpace',
            'read_wishes', 'score_wishes', 'recommend_wishes', 'check_profile', 'check_method', 'ProfileRecommender']
 
 # %% ../../nbs/05_tastes/02_profiles.ipynb #6e52309f
@@ -20,7 +20,7 @@ from ..data.checks import check_whole, check_real, check_positive, choose, uncha
 from ..language.encoding import ReadsTexts, check_reader, check_texts, check_vectors
 from ..language.similarity import top_k, SIMILARITIES, cosine
 from ..language.indexes import ItemIndex
-from ..recommenders.base import Recommender, check_candidates, lists_to_frame
+from ..recommenders.base import Recommender, lists_to_frame
 from .histories import attention_scores, mean_profile, weigh_history
 
 # %% ../../nbs/05_tastes/02_profiles.ipynb #bcad062b
@@ -277,29 +277,28 @@ def attention_pairs(
     S[codes < 0] = -np.inf
     return S
 
-def score_profile_candidates(
+def score_few_by_profile(
     model,              # a fitted ProfileRecommender
-    user_ids,           # (m,) ids of people it was fitted on
-    codes:np.ndarray,   # (m, c) int item codes, -1 for nothing
-)->np.ndarray:          # (m, c) float32, -inf for nothing
+    users:np.ndarray,   # (m,) int user codes
+    codes:np.ndarray,   # (m, c) int item codes
+)->np.ndarray:          # (m, c) float32
     """Scores of some items for each person, by no more work than these need; they may be others than the index would find.
 
     Parameters
     ----------
     model
         a fitted ProfileRecommender
-    user_ids
-        (m,) ids of people it was fitted on
+    users : np.ndarray
+        (m,) int user codes
     codes : np.ndarray
-        (m, c) int item codes, -1 for nothing
+        (m, c) int item codes
 
     Returns
     -------
     np.ndarray
-        (m, c) float32, -inf for nothing
+        (m, c) float32
     """
-    codes = check_candidates(model, user_ids, codes)
-    H = model.readable(model.X_[model.train_.user_codes(user_ids)])
+    H = model.readable(model.X_[users])
     if model.method == "attention": S = attention_pairs(H, model.V_, codes, model.temperature, model.similarity)
     else: S = pair_scores(*model.profile_vectors(H), model.V_, codes, model.similarity)
     S[~model.known_[codes]] = -np.inf
@@ -585,4 +584,4 @@ class ProfileRecommender(ItemSpace):
         return weigh_history(train, self.half_life, self.by_rating, self.dislikes)
 
     check_settings, fit, profile_vectors, score_history = check_method, fit_profiles, profile_vectors, score_profiles
-    score_candidates, recommend, score_text, recommend_text = score_profile_candidates, recommend_found, score_wishes, recommend_wishes
+    score_few, recommend, score_text, recommend_text = score_few_by_profile, recommend_found, score_wishes, recommend_wishes

@@ -463,7 +463,7 @@ def check_material(
     """
     from llmrec.data.movielens import read_movielens
     from llmrec.language.models import ALIASES, choose_device, choose_dtype, find_model
-    from llmrec.language.encoding import default_cache_dir
+    from llmrec.language.cache import default_cache_dir
     for name, look in [(f"model {alias}", lambda alias=alias: find_model(alias) and "every file is the known one") for alias in ALIASES] + [
             ("data movielens", lambda: f"{len(read_movielens()):,} ratings")]:
         try: yield name, True, look(), ""
