@@ -178,6 +178,14 @@ from .generation.decoding import load_causal as load_causal
 from .generation.decoding import make_trie as make_trie
 from .generation.decoding import next_probabilities as next_probabilities
 from .generation.decoding import token_logprobs as token_logprobs
+from .generation.endpoint import BUSY as BUSY
+from .generation.endpoint import Endpoint as Endpoint
+from .generation.endpoint import MOST_BYTES as MOST_BYTES
+from .generation.endpoint import ask_all as ask_all
+from .generation.endpoint import ask_once as ask_once
+from .generation.endpoint import check_address as check_address
+from .generation.endpoint import choose_checked as choose_checked
+from .generation.endpoint import post as post
 from .generation.generator import BudgetSpent as BudgetSpent
 from .generation.generator import Generator as Generator
 from .generation.generator import Picker as Picker

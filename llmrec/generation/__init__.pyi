@@ -5,6 +5,14 @@ from .decoding import load_causal as load_causal
 from .decoding import make_trie as make_trie
 from .decoding import next_probabilities as next_probabilities
 from .decoding import token_logprobs as token_logprobs
+from .endpoint import BUSY as BUSY
+from .endpoint import Endpoint as Endpoint
+from .endpoint import MOST_BYTES as MOST_BYTES
+from .endpoint import ask_all as ask_all
+from .endpoint import ask_once as ask_once
+from .endpoint import check_address as check_address
+from .endpoint import choose_checked as choose_checked
+from .endpoint import post as post
 from .generator import BudgetSpent as BudgetSpent
 from .generator import Generator as Generator
 from .generator import Picker as Picker

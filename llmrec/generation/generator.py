@@ -18,7 +18,8 @@ from transformers import LogitsProcessor
 
 from ..data.checks import check_positive, check_real, check_whole, wrong
 from ..language.models import choose_device, choose_dtype, find_model, load_tokenizer
-from ..language.encoding import VectorCache, default_cache_dir, plan_batches
+from ..language.cache import VectorCache, default_cache_dir
+from ..language.encoding import plan_batches
 from .decoding import allowed_next, draw, load_causal, make_trie, next_probabilities
 
 # %% ../../nbs/08_generation/02_generator.ipynb #6299586d
