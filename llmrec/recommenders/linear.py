@@ -175,8 +175,10 @@ def add_cells(
         (m, c) float32, added to
     """
     for row in range(len(out)):
+        wanted, sums = codes[row], out[row]
         for a in range(ptr[row], ptr[row + 1]):
-            for c in range(codes.shape[1]): out[row, c] += data[a] * B[idx[a], codes[row, c]]
+            weight, cells = data[a], B[idx[a]]
+            for c in range(len(wanted)): sums[c] += weight * cells[wanted[c]]
 
 # %% ../../nbs/04_recommenders/04_linear.ipynb #f8834935
 def user_weights(
