@@ -79,6 +79,7 @@ def post(
         return answer.status, answer.read(MOST_BYTES)
     finally: link.close()
 
+# %% ../../nbs/08_generation/03_endpoint.ipynb #a542cf5e
 def ask_once(
     url:str,            # see `check_address`
     body:dict,          # what is asked

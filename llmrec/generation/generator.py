@@ -41,14 +41,14 @@ def message_ids(
     list
         token numbers, up to where the answer begins
     """
-    marks = [f"\x00{i}\x00" for i in range(len(messages))]
-    form = "\n".join(marks) + "\n"
+    places = [f"\x00{i}\x00" for i in range(len(messages))]
+    form = "\n".join(places) + "\n"
     if tokenizer.chat_template:
-        held = [message | {"content": mark} for message, mark in zip(messages, marks)]
+        held = [message | {"content": place} for message, place in zip(messages, places)]
         form = tokenizer.apply_chat_template(held, tokenize=False, add_generation_prompt=True)
     ids = []
-    for mark, message in zip(marks, messages):
-        before, form = form.split(mark)
+    for place, message in zip(places, messages):
+        before, form = form.split(place)
         ids += tokenizer(before, add_special_tokens=False).input_ids
         ids += tokenizer(message["content"], add_special_tokens=False, split_special_tokens=True).input_ids
     return ids + tokenizer(form, add_special_tokens=False).input_ids
