@@ -66,6 +66,7 @@ from .models import hidden_states as hidden_states
 from .models import load_model as load_model
 from .models import load_tokenizer as load_tokenizer
 from .models import local_model as local_model
+from .models import open_model as open_model
 from .models import quiet as quiet
 from .models import sha256_of as sha256_of
 from .models import stop_before as stop_before

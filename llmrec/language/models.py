@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ALIASES', 'READ', 'Alias', 'sha256_of', 'find_alias', 'ModelFiles', 'local_model', 'download_model', 'find_model',
-           'choose_device', 'cpu_flags', 'choose_dtype', 'quiet', 'load_tokenizer', 'load_model', 'after_fork',
-           'stop_before', 'hidden_states']
+           'choose_device', 'cpu_flags', 'choose_dtype', 'quiet', 'load_tokenizer', 'open_model', 'load_model',
+           'after_fork', 'stop_before', 'hidden_states']
 
 # %% ../../nbs/02_language/02_models.ipynb #f608285c
 import hashlib, os, re, threading, warnings
@@ -290,6 +290,38 @@ def load_tokenizer(
     with quiet(): return AutoTokenizer.from_pretrained(files.folder, gguf_file=files.gguf, local_files_only=True, trust_remote_code=False)
 
 # %% ../../nbs/02_language/02_models.ipynb #d333229c
+def open_model(
+    kind:str,           # a class of transformers: "AutoModel" reads, "AutoModelForCausalLM" writes
+    files:ModelFiles,   # from `find_model`
+    dtype:str,          # from `choose_dtype`
+):                      # a transformers model on the CPU, ready to be asked
+    """Load a model from safetensors or GGUF; raises `ValueError` if the files lack some of its weights.
+
+    Parameters
+    ----------
+    kind : str
+        a class of transformers: "AutoModel" reads, "AutoModelForCausalLM" writes
+    files : ModelFiles
+        from `find_model`
+    dtype : str
+        from `choose_dtype`
+
+    Returns
+    -------
+        a transformers model on the CPU, ready to be asked
+    """
+    import torch, transformers
+    weights = dict(gguf_file=files.gguf) if files.gguf else dict(use_safetensors=True)
+    with quiet():
+        model, report = getattr(transformers, kind).from_pretrained(files.folder, dtype=getattr(torch, dtype), output_loading_info=True,
+                                                                    local_files_only=True, trust_remote_code=False, **weights)
+    two_halves = hasattr(model, "encoder") and hasattr(model, "decoder")
+    unused = ("pooler", "decoder.") if two_halves else ("pooler",)
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(unused))
+    if missing:
+        raise ValueError(f"model folder {files.folder} lacks {len(missing)} of the weights that its config.json asks for, such as {missing[0]}")
+    return model.eval()
+
 @lru_cache(maxsize=2)
 def load_model(
     files:ModelFiles,   # from `find_model`
@@ -297,8 +329,6 @@ def load_model(
     dtype:str,          # from `choose_dtype`
 ):                      # a transformers model that gives hidden states
     """The part of a model that reads: all of an encoder or decoder, the encoder of an encoder-decoder. Kept for the next call.
-
-    Raises `ValueError` if the files lack some of its weights.
 
     Parameters
     ----------
@@ -313,20 +343,10 @@ def load_model(
     -------
         a transformers model that gives hidden states
     """
-    import torch
-    from transformers import AutoModel
-    weights = dict(gguf_file=files.gguf) if files.gguf else dict(use_safetensors=True)
-    with quiet():
-        model, report = AutoModel.from_pretrained(files.folder, dtype=getattr(torch, dtype), output_loading_info=True,
-                                                  local_files_only=True, trust_remote_code=False, **weights)
-    two_halves = hasattr(model, "encoder") and hasattr(model, "decoder")
-    unused = ("pooler", "decoder.") if two_halves else ("pooler",)
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith(unused))
-    if missing:
-        raise ValueError(f"model folder {files.folder} lacks {len(missing)} of the weights that its config.json asks for, such as {missing[0]}")
-    model = model.get_encoder() if two_halves else model
+    model = open_model("AutoModel", files, dtype)
+    model = model.get_encoder() if hasattr(model, "encoder") and hasattr(model, "decoder") else model
     model.config.use_cache = False
-    return model.eval().to(device)
+    return model.to(device)
 
 # %% ../../nbs/02_language/02_models.ipynb #ef6dbb81
 _STARTED = os.getpid()      # the process that imported this module
