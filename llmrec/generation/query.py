@@ -8,7 +8,7 @@ __all__ = ['ARTICLES', 'CUE', 'MARKED', 'DECADES', 'BEFORE', 'AFTER', 'NOT', 'FI
            'find_years', 'find_categories', 'bind_years', 'read_rules', 'meets', 'say_query', 'direction',
            'answer_query', 'category_prompts', 'rate_categories', 'parse_query']
 
-# %% ../../nbs/08_generation/05_query.ipynb #41b910aa
+# %% ../../nbs/08_generation/05_query.ipynb #96d6d359
 import re, unicodedata
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from ..language.encoding import TextEncoder, check_vectors
 from ..language.similarity import top_k, unit_rows
 from ..lists.explanation import item_names
 
-# %% ../../nbs/08_generation/05_query.ipynb #8a619683
+# %% ../../nbs/08_generation/05_query.ipynb #96b42e58
 class Query(NamedTuple):
     """What a question asks for. An item answers it if it has all wanted categories, no unwanted one, and a year from first to last.
 
@@ -53,7 +53,7 @@ class Query(NamedTuple):
     words:str = ""          # what else it says of what it wants
     without:str = ""        # what else it says of what it does not want
 
-# %% ../../nbs/08_generation/05_query.ipynb #c520c882
+# %% ../../nbs/08_generation/05_query.ipynb #c41974b5
 ARTICLES = "the|an?|les?|la|l|il|el|das|die|der"
 
 def name_key(
@@ -113,7 +113,7 @@ def title_index(
         for key in title_keys(str(title)): index.setdefault(key, []).append(item)
     return index
 
-# %% ../../nbs/08_generation/05_query.ipynb #68736deb
+# %% ../../nbs/08_generation/05_query.ipynb #2eb8830c
 CUE = re.compile(r"(?:\b(?:like|such as|similar to|close to|than|loved?|liked|enjoyed|seen|resembles?)|\x02)(?:,? and|,? or|,)?\s*$", re.I)
 MARKED = re.compile(r"""["“”„«»]([^"“”„«»]+)["“”»]|(?<!\w)\*(?=\S)(.+?)(?<=\S)\*(?!\w)|(?<!\w)['‘](?=\w)([^'’]+(?:['’]\w[^'’]*)*)['’](?!\w)""")
 
@@ -184,7 +184,7 @@ def find_titles(
                 break
     return done + text[at:], found, unknown
 
-# %% ../../nbs/08_generation/05_query.ipynb #f30acc3e
+# %% ../../nbs/08_generation/05_query.ipynb #1cdd66fb
 def category_names(
     items:pd.DataFrame,     # with a column category or genres, such as "Action|Comedy", or neither
 )->list[str]:               # sorted
@@ -247,7 +247,7 @@ def find_category(
     same = next((name for name in names if keys[name] == key), None)
     return same or next((name for name in names if len(words) == 1 and rest(keys[name]) <= 3), None)
 
-# %% ../../nbs/08_generation/05_query.ipynb #99393422
+# %% ../../nbs/08_generation/05_query.ipynb #230980a9
 DECADES = {word: 1920 + 10 * i for i, word in enumerate("twenties thirties forties fifties sixties seventies eighties nineties".split())}
 BEFORE, AFTER = r"(?:before|until|prior to|(?:older|earlier) than)", r"(?:after|since|(?:newer|later|younger|more recent) than)"
 
@@ -283,7 +283,7 @@ def find_years(
             text = text[:match.start()] + " " + text[match.end():]
     return text, first, last
 
-# %% ../../nbs/08_generation/05_query.ipynb #1fa84308
+# %% ../../nbs/08_generation/05_query.ipynb #c23923c6
 NOT = {"no", "not", "never", "without", "except", "nothing", "neither", "nor", "isnt", "arent", "doesnt", "dont", "wont"}
 FILLER = ENGLISH_STOP_WORDS | NOT | set("""like want good great nice best please recommend suggest look looking similar spirit style manner kind sort thing things
     film films movie movies book books product products item items loved liked enjoyed watch read buy buying make old older new newer recent earlier later times time
@@ -319,7 +319,7 @@ def find_categories(
             at += n
     return wanted, unwanted, " ".join(words), " ".join(without)
 
-# %% ../../nbs/08_generation/05_query.ipynb #4f122220
+# %% ../../nbs/08_generation/05_query.ipynb #cbb15000
 def bind_years(
     text:str,       # in lower case, with marks for titles
     found:list,     # for each mark the ids of the items that bear the name
@@ -384,7 +384,7 @@ def read_rules(
     wanted, unwanted, words, without = find_categories(text, names)
     return Query(tuple(sorted({*wanted} - {*unwanted})), tuple(sorted({*unwanted})), first, last, tuple(sorted({*like})), tuple(unknown), words, without)
 
-# %% ../../nbs/08_generation/05_query.ipynb #2c00b6c9
+# %% ../../nbs/08_generation/05_query.ipynb #eabe3b10
 def meets(
     query:Query,
     items:pd.DataFrame,     # the catalogue
@@ -432,7 +432,7 @@ def say_query(
     likes = [name + (f" ({year})" if pd.notna(year) else "") for name, year in zip(item_names(named), dates)]
     return ", ".join(facts), ", ".join([*likes, *[f"“{query.words}”"] * bool(query.words)])
 
-# %% ../../nbs/08_generation/05_query.ipynb #631995ed
+# %% ../../nbs/08_generation/05_query.ipynb #ef7ace60
 def direction(
     query:Query,
     items:pd.DataFrame,     # the catalogue
@@ -505,7 +505,7 @@ def answer_query(
     found.attrs["answer"] = f"{'Nothing like that here' if not len(found) else 'Understood'}{f' ({asked})' if asked else ''}."
     return found
 
-# %% ../../nbs/08_generation/05_query.ipynb #4dfe1456
+# %% ../../nbs/08_generation/05_query.ipynb #0dca9152
 def category_prompts(
     items:pd.DataFrame,     # the catalogue
     words:list[str],        # what may mean a category
@@ -565,7 +565,7 @@ def rate_categories(
         scores = scores + .1 * (asked - anything)
     return scores
 
-# %% ../../nbs/08_generation/05_query.ipynb #bae81793
+# %% ../../nbs/08_generation/05_query.ipynb #1a01fa4f
 SURE = {(True, False): .44, (False, True): .12, (True, True): .52}  # from which rate on words name a category: (encoder, generator)
 LEAST = .27                                                         # below this cosine with every category, words mean nothing here
 
