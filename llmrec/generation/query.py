@@ -8,7 +8,7 @@ __all__ = ['ARTICLES', 'CUE', 'MARKED', 'DECADES', 'BEFORE', 'AFTER', 'NOT', 'FI
            'find_years', 'find_categories', 'bind_years', 'read_rules', 'meets', 'say_query', 'direction',
            'answer_query', 'category_prompts', 'rate_categories', 'parse_query']
 
-# %% ../../nbs/08_generation/05_query.ipynb #96d6d359
+# %% ../../nbs/08_generation/05_query.ipynb #69cab8a7
 import re, unicodedata
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from ..language.encoding import TextEncoder, check_vectors
 from ..language.similarity import top_k, unit_rows
 from ..lists.explanation import item_names
 
-# %% ../../nbs/08_generation/05_query.ipynb #96b42e58
+# %% ../../nbs/08_generation/05_query.ipynb #49242d33
 class Query(NamedTuple):
     """What a question asks for. An item answers it if it has all wanted categories, no unwanted one, and a year from first to last.
 
@@ -53,7 +53,7 @@ class Query(NamedTuple):
     words:str = ""          # what else it says of what it wants
     without:str = ""        # what else it says of what it does not want
 
-# %% ../../nbs/08_generation/05_query.ipynb #c41974b5
+# %% ../../nbs/08_generation/05_query.ipynb #d032a6dd
 ARTICLES = "the|an?|les?|la|l|il|el|das|die|der"
 
 def name_key(
@@ -113,7 +113,7 @@ def title_index(
         for key in title_keys(str(title)): index.setdefault(key, []).append(item)
     return index
 
-# %% ../../nbs/08_generation/05_query.ipynb #2eb8830c
+# %% ../../nbs/08_generation/05_query.ipynb #4cf7d8f4
 CUE = re.compile(r"(?:\b(?:like|such as|similar to|close to|than|loved?|liked|enjoyed|seen|resembles?)|\x02)(?:,? and|,? or|,)?\s*$", re.I)
 MARKED = re.compile(r"""["“”„«»]([^"“”„«»]+)["“”»]|(?<!\w)\*(?=\S)(.+?)(?<=\S)\*(?!\w)|(?<!\w)['‘](?=\w)([^'’]+(?:['’]\w[^'’]*)*)['’](?!\w)""")
 
@@ -122,7 +122,7 @@ def is_named(
     key:str,            # the title's key
     before:str,         # what the question says before them
     names:list[str],    # categories
-)->bool:
+)->bool:                # true for a name
     """Whether words that are also a title are meant as one.
 
     Parameters
@@ -135,6 +135,11 @@ def is_named(
         what the question says before them
     names : list[str]
         categories
+
+    Returns
+    -------
+    bool
+        true for a name
     """
     rest = re.sub(r"^(the|an?) ", "", key).split()
     common = " ".join(rest) in ENGLISH_STOP_WORDS or find_category(rest, names) is not None
@@ -184,7 +189,7 @@ def find_titles(
                 break
     return done + text[at:], found, unknown
 
-# %% ../../nbs/08_generation/05_query.ipynb #1cdd66fb
+# %% ../../nbs/08_generation/05_query.ipynb #a095896e
 def category_names(
     items:pd.DataFrame,     # with a column category or genres, such as "Action|Comedy", or neither
 )->list[str]:               # sorted
@@ -247,7 +252,7 @@ def find_category(
     same = next((name for name in names if keys[name] == key), None)
     return same or next((name for name in names if len(words) == 1 and rest(keys[name]) <= 3), None)
 
-# %% ../../nbs/08_generation/05_query.ipynb #230980a9
+# %% ../../nbs/08_generation/05_query.ipynb #786754e7
 DECADES = {word: 1920 + 10 * i for i, word in enumerate("twenties thirties forties fifties sixties seventies eighties nineties".split())}
 BEFORE, AFTER = r"(?:before|until|prior to|(?:older|earlier) than)", r"(?:after|since|(?:newer|later|younger|more recent) than)"
 
@@ -283,11 +288,11 @@ def find_years(
             text = text[:match.start()] + " " + text[match.end():]
     return text, first, last
 
-# %% ../../nbs/08_generation/05_query.ipynb #c23923c6
+# %% ../../nbs/08_generation/05_query.ipynb #03a3c599
 NOT = {"no", "not", "never", "without", "except", "nothing", "neither", "nor", "isnt", "arent", "doesnt", "dont", "wont"}
-FILLER = ENGLISH_STOP_WORDS | NOT | set("""like want good great nice best please recommend suggest look looking similar spirit style manner kind sort thing things
-    film films movie movies book books product products item items loved liked enjoyed watch read buy buying make old older new newer recent earlier later times time
-    year years resemble resembles close""".split())
+FILLER = ENGLISH_STOP_WORDS | NOT | set("""like want good great nice best please recommend suggest look looking similar spirit style manner
+    kind sort thing things film films movie movies book books product products item items loved liked enjoyed watch read buy buying make old older
+    new newer recent earlier later times time year years resemble resembles close""".split())
 
 def find_categories(
     text:str,           # in lower case, without titles and years
@@ -319,7 +324,7 @@ def find_categories(
             at += n
     return wanted, unwanted, " ".join(words), " ".join(without)
 
-# %% ../../nbs/08_generation/05_query.ipynb #cbb15000
+# %% ../../nbs/08_generation/05_query.ipynb #5ac59c56
 def bind_years(
     text:str,       # in lower case, with marks for titles
     found:list,     # for each mark the ids of the items that bear the name
@@ -363,7 +368,7 @@ def read_rules(
     question:str,           # in plain words
     items:pd.DataFrame,     # the catalogue
     index:dict,             # from `title_index`
-)->Query:
+)->Query:                # words that no rule knows among it
     """Read a question by rules alone.
 
     Parameters
@@ -374,6 +379,11 @@ def read_rules(
         the catalogue
     index : dict
         from `title_index`
+
+    Returns
+    -------
+    Query
+        words that no rule knows among it
     """
     names, years = category_names(items), dict(zip(items.item_id, items.year)) if "year" in items else {}
     text, keys, unknown = find_titles(clean_text(question), index, names)
@@ -384,15 +394,17 @@ def read_rules(
     wanted, unwanted, words, without = find_categories(text, names)
     return Query(tuple(sorted({*wanted} - {*unwanted})), tuple(sorted({*unwanted})), first, last, tuple(sorted({*like})), tuple(unknown), words, without)
 
-# %% ../../nbs/08_generation/05_query.ipynb #eabe3b10
+# %% ../../nbs/08_generation/05_query.ipynb #7f250e84
 def meets(
-    query:Query,
+    query:Query,            # from `parse_query`
     items:pd.DataFrame,     # the catalogue
 )->np.ndarray:              # (n_items,) bool
     """Which items meet all constraints of a query, the named ones left out.
 
     Parameters
     ----------
+    query : Query
+        from `parse_query`
     items : pd.DataFrame
         the catalogue
 
@@ -402,21 +414,25 @@ def meets(
         (n_items,) bool
     """
     column = next((column for column in ("category", "genres") if column in items), None)
-    parts = [set() if column is None or pd.isna(text) else {part.strip() for part in str(text).split("|")} for text in (items[column] if column else [""] * len(items))]
-    good = np.array([set(query.wanted) <= own and not own & set(query.unwanted) for own in parts], dtype=bool) & ~items.item_id.isin(query.like).to_numpy()
+    texts = [""] * len(items) if column is None else items[column].fillna("").astype(str)
+    own = [{part.strip() for part in text.split("|")} for text in texts]
+    good = np.array([set(query.wanted) <= names and not names & set(query.unwanted) for names in own], dtype=bool)
+    good &= ~items.item_id.isin(query.like).to_numpy()
     years = pd.to_numeric(items.get("year", pd.Series(np.nan, items.index)), errors="coerce").to_numpy(float, na_value=np.nan)
     if query.first is not None: good &= years >= query.first
     if query.last is not None: good &= years <= query.last
     return good & (not query.unknown)
 
 def say_query(
-    query:Query,
+    query:Query,            # from `parse_query`
     items:pd.DataFrame,     # the catalogue
 )->tuple[str,str]:          # its constraints, and what it is to be like; each may be empty
     """What was understood, in words.
 
     Parameters
     ----------
+    query : Query
+        from `parse_query`
     items : pd.DataFrame
         the catalogue
 
@@ -425,16 +441,17 @@ def say_query(
     tuple[str, str]
         its constraints, and what it is to be like; each may be empty
     """
-    span = f"{query.first}–{query.last}" if query.first and query.last else f"from {query.first} on" if query.first else f"until {query.last}" if query.last else ""
+    span = f"{query.first}–{query.last}" if query.first and query.last else ""
+    span = span or (f"from {query.first} on" if query.first else f"until {query.last}" if query.last else "")
     facts = [*query.wanted, *(f"not {name}" for name in query.unwanted), *[span] * bool(span)]
     named = items[items.item_id.isin(query.like)]
     dates = named.get("year", pd.Series(pd.NA, named.index))
     likes = [name + (f" ({year})" if pd.notna(year) else "") for name, year in zip(item_names(named), dates)]
     return ", ".join(facts), ", ".join([*likes, *[f"“{query.words}”"] * bool(query.words)])
 
-# %% ../../nbs/08_generation/05_query.ipynb #ef7ace60
+# %% ../../nbs/08_generation/05_query.ipynb #b4e9943b
 def direction(
-    query:Query,
+    query:Query,            # from `parse_query`
     items:pd.DataFrame,     # the catalogue
     V:np.ndarray,           # (n_items, d) of unit length
     encoder,                # what made them, fitted if it needs it; None: `TextEncoder()`
@@ -443,6 +460,8 @@ def direction(
 
     Parameters
     ----------
+    query : Query
+        from `parse_query`
     items : pd.DataFrame
         the catalogue
     V : np.ndarray
@@ -457,7 +476,8 @@ def direction(
     """
     texts = [text for text in [query.words or ("" if query.like else ", ".join(query.wanted))] if text]
     read = check_vectors((encoder or TextEncoder()).transform(texts), texts) if texts else np.zeros((0, V.shape[1]), "float32")
-    if read.shape[1] != V.shape[1]: raise ValueError(f"encoder: gives vectors of {read.shape[1]} numbers, and the items have {V.shape[1]}; give the one that made them")
+    if read.shape[1] != V.shape[1]:
+        raise ValueError(f"encoder: gives vectors of {read.shape[1]} numbers, and the items have {V.shape[1]}; give the one that made them")
     named = V[items.item_id.isin(query.like).to_numpy()]
     parts = [named.sum(axis=0)] * bool(len(named)) + list(read)
     return unit_rows(unit_rows(np.stack(parts)).sum(axis=0, keepdims=True))[0] if parts else np.zeros(V.shape[1], "float32")
@@ -505,7 +525,7 @@ def answer_query(
     found.attrs["answer"] = f"{'Nothing like that here' if not len(found) else 'Understood'}{f' ({asked})' if asked else ''}."
     return found
 
-# %% ../../nbs/08_generation/05_query.ipynb #0dca9152
+# %% ../../nbs/08_generation/05_query.ipynb #2a61df9a
 def category_prompts(
     items:pd.DataFrame,     # the catalogue
     words:list[str],        # what may mean a category
@@ -565,7 +585,7 @@ def rate_categories(
         scores = scores + .1 * (asked - anything)
     return scores
 
-# %% ../../nbs/08_generation/05_query.ipynb #1a01fa4f
+# %% ../../nbs/08_generation/05_query.ipynb #745703c7
 SURE = {(True, False): .44, (False, True): .12, (True, True): .52}  # from which rate on words name a category: (encoder, generator)
 LEAST = .27                                                         # below this cosine with every category, words mean nothing here
 
@@ -575,7 +595,7 @@ def parse_query(
     generator=None,         # a `Generator`, to find the category that words mean; None: do without
     encoder=None,           # transformer of texts to vectors, for the same; None: do without
     index:dict|None=None,   # from `title_index`, to read many questions; None: made anew
-)->Query:
+)->Query:                # what was understood
     """Read a question: by rules, and what they leave by the models that are given.
 
     Parameters
@@ -590,6 +610,11 @@ def parse_query(
         transformer of texts to vectors, for the same; None: do without
     index : dict | None, default None
         from `title_index`, to read many questions; None: made anew
+
+    Returns
+    -------
+    Query
+        what was understood
     """
     if not isinstance(question, str) or not question.strip(): raise wrong("question", question, "a text with something in it")
     query = read_rules(question, items, title_index(items) if index is None else index)
