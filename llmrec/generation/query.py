@@ -53,7 +53,6 @@ class Query(NamedTuple):
     words:str = ""          # what else it says of what it wants
     without:str = ""        # what else it says of what it does not want
 
-# %% ../../nbs/08_generation/05_query.ipynb #d032a6dd
 ARTICLES = "the|an?|les?|la|l|il|el|das|die|der"
 
 def name_key(
@@ -147,6 +146,7 @@ def is_named(
     if CUE.search(before): return large or not common
     return not common and (len(rest) > 2 or large and (bool(before.strip()) or len(words) > 1))
 
+# %% ../../nbs/08_generation/05_query.ipynb #d611c566
 def find_titles(
     question:str,       # clean
     index:dict,         # from `title_index`
