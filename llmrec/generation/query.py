@@ -593,7 +593,7 @@ def parse_query(
     question:str,           # in plain words
     items:pd.DataFrame,     # the catalogue: item_id; title, category or genres, year where it has them
     generator=None,         # a `Generator`, to find the category that words mean; None: do without
-    encoder=None,           # transformer of texts to vectors, for the same; None: do without
+    encoder=None,           # transformer of texts to vectors, for the same, with thresholds chosen for minilm; None: do without
     index:dict|None=None,   # from `title_index`, to read many questions; None: made anew
 )->Query:                # what was understood
     """Read a question: by rules, and what they leave by the models that are given.
@@ -607,7 +607,7 @@ def parse_query(
     generator : default None
         a `Generator`, to find the category that words mean; None: do without
     encoder : default None
-        transformer of texts to vectors, for the same; None: do without
+        transformer of texts to vectors, for the same, with thresholds chosen for minilm; None: do without
     index : dict | None, default None
         from `title_index`, to read many questions; None: made anew
 
