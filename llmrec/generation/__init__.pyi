@@ -21,3 +21,15 @@ from .generator import score_answers as score_answers
 from .generator import score_continuations as score_continuations
 from .generator import text_ids as text_ids
 from .generator import write_batch as write_batch
+from .prompting import FORMS as FORMS
+from .prompting import WITHOUT_FACTS as WITHOUT_FACTS
+from .prompting import fill_forms as fill_forms
+from .prompting import one_line as one_line
+from .prompting import quote as quote
+from .prompting import reason_facts as reason_facts
+from .prompting import reason_question as reason_question
+from .prompting import score_lifts as score_lifts
+from .prompting import short_title as short_title
+from .prompting import titles_named as titles_named
+from .prompting import verify_reason as verify_reason
+from .prompting import worded_reasons as worded_reasons
