@@ -560,6 +560,7 @@ from .work.cli import check_material as check_material
 from .work.cli import check_packages as check_packages
 from .work.cli import check_target as check_target
 from .work.cli import check_targets as check_targets
+from .work.cli import check_words as check_words
 from .work.cli import figures_table as figures_table
 from .work.cli import items_table as items_table
 from .work.cli import liked_titles as liked_titles
@@ -569,6 +570,7 @@ from .work.cli import pairs_table as pairs_table
 from .work.cli import plain as plain
 from .work.cli import read_id as read_id
 from .work.cli import read_ids as read_ids
+from .work.cli import reason_by_model as reason_by_model
 from .work.cli import reasons as reasons
 from .work.cli import run_compare as run_compare
 from .work.cli import run_doctor as run_doctor
