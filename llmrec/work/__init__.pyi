@@ -5,6 +5,7 @@ from .cli import check_material as check_material
 from .cli import check_packages as check_packages
 from .cli import check_target as check_target
 from .cli import check_targets as check_targets
+from .cli import check_words as check_words
 from .cli import figures_table as figures_table
 from .cli import found_table as found_table
 from .cli import items_table as items_table
@@ -15,6 +16,7 @@ from .cli import pairs_table as pairs_table
 from .cli import plain as plain
 from .cli import read_id as read_id
 from .cli import read_ids as read_ids
+from .cli import reason_by_model as reason_by_model
 from .cli import reasons as reasons
 from .cli import run_ask as run_ask
 from .cli import run_compare as run_compare
