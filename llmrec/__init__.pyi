@@ -194,6 +194,12 @@ from .generation.generator import score_answers as score_answers
 from .generation.generator import score_continuations as score_continuations
 from .generation.generator import text_ids as text_ids
 from .generation.generator import write_batch as write_batch
+from .generation.reranking import GeneratorRanker as GeneratorRanker
+from .generation.reranking import fit_ranker as fit_ranker
+from .generation.reranking import item_lines as item_lines
+from .generation.reranking import last_likes as last_likes
+from .generation.reranking import likes_prompt as likes_prompt
+from .generation.reranking import score_titles as score_titles
 from .language.attention import attend as attend
 from .language.encoding import DAMAGED as DAMAGED
 from .language.encoding import POOLINGS as POOLINGS

@@ -21,3 +21,9 @@ from .generator import score_answers as score_answers
 from .generator import score_continuations as score_continuations
 from .generator import text_ids as text_ids
 from .generator import write_batch as write_batch
+from .reranking import GeneratorRanker as GeneratorRanker
+from .reranking import fit_ranker as fit_ranker
+from .reranking import item_lines as item_lines
+from .reranking import last_likes as last_likes
+from .reranking import likes_prompt as likes_prompt
+from .reranking import score_titles as score_titles
