@@ -588,6 +588,7 @@ from .work.configuration import WORDS as WORDS
 from .work.configuration import ask_stage as ask_stage
 from .work.configuration import build_encoder as build_encoder
 from .work.configuration import build_model as build_model
+from .work.configuration import build_ranker as build_ranker
 from .work.configuration import build_recommender as build_recommender
 from .work.configuration import can_be as can_be
 from .work.configuration import changes as changes
@@ -601,6 +602,7 @@ from .work.configuration import find_recommenders as find_recommenders
 from .work.configuration import is_complete as is_complete
 from .work.configuration import kinds_of as kinds_of
 from .work.configuration import load_config as load_config
+from .work.configuration import model_values as model_values
 from .work.configuration import nearest_name as nearest_name
 from .work.configuration import parse_setting as parse_setting
 from .work.configuration import read_recommender as read_recommender

@@ -12,7 +12,7 @@ from ..data.checks import check_whole
 from ..data.dataset import Dataset
 from ..data.text import clean_text, item_text
 from ..recommenders.base import Recommender, check_candidates
-from .generator import Generator
+from .generator import Generator, prepare
 
 # %% ../../nbs/08_generation/03_reranking.ipynb #41a1aca5
 def item_lines(
@@ -84,7 +84,7 @@ def fit_ranker(
     self:Recommender,       # a `GeneratorRanker`
     train:Dataset,          # likes, and items with the fields of the template
 )->Recommender:             # self; texts_ (n_items,) str, likes_ (n_users, n_likes) int item codes
-    """Keep what is to be read. Raises `TypeError` for what is no generator, `ValueError` for `n_likes` below 1.
+    """Keep what is to be read. Raises `TypeError` or `ValueError` naming what cannot be used, such as a model that is not installed.
 
     Parameters
     ----------
@@ -99,8 +99,9 @@ def fit_ranker(
         self; texts_ (n_items,) str, likes_ (n_users, n_likes) int item codes
     """
     check_whole(n_likes=self.n_likes)
-    if self.generator is not None and not hasattr(self.generator, "score"):
-        raise TypeError(f"generator: got {self.generator!r}; give one that scores, such as Generator()")
+    ask = Generator() if self.generator is None else self.generator
+    if not hasattr(ask, "score"): raise TypeError(f"generator: got {ask!r}; give one that scores, such as Generator()")
+    if isinstance(ask, Generator): prepare(ask)
     Recommender.fit(self, train)
     self.texts_, self.likes_ = item_lines(train.items, self.template), last_likes(train, self.n_likes)
     return self
@@ -126,7 +127,7 @@ def score_titles(
     np.ndarray
         (m, c) float32 in nats: lifts or log-probabilities; -inf for nothing and nowhere else
     """
-    codes, ask = check_candidates(self, user_ids, codes), self.generator or Generator()
+    codes, ask = check_candidates(self, user_ids, codes), Generator() if self.generator is None else self.generator
     S, found = np.full(codes.shape, -np.inf, "float32"), codes >= 0
     some, likes = found.any(axis=1), self.likes_[self.train_.user_codes(user_ids)]
     if not some.any(): return S
