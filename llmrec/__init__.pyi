@@ -199,6 +199,8 @@ from .generation.reranking import fit_ranker as fit_ranker
 from .generation.reranking import item_lines as item_lines
 from .generation.reranking import last_likes as last_likes
 from .generation.reranking import likes_prompt as likes_prompt
+from .generation.reranking import neutral_lists as neutral_lists
+from .generation.reranking import neutral_scores as neutral_scores
 from .generation.reranking import score_titles as score_titles
 from .language.attention import attend as attend
 from .language.encoding import DAMAGED as DAMAGED

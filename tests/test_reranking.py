@@ -7,7 +7,7 @@ from sklearn.base import clone
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llmrec import Generator, GeneratorRanker, ItemKNN, Popularity, TwoStage, evaluate, load_interactions, load_recommender, load_tokenizer, temporal
-from llmrec.generation.reranking import item_lines, last_likes, likes_prompt
+from llmrec.generation.reranking import item_lines, last_likes, likes_prompt, neutral_lists
 from llmrec.language.models import find_model
 from llmrec.work.configuration import build_model, load_config
 from llmrec.work.pipeline import Pipeline
@@ -49,19 +49,21 @@ def train(shop): return load_interactions(shop)
 
 
 def by_hand(ask, train, user, codes, n_likes=10):
-    "log p after the likes and log p without them, from the data frame and the generator alone."
+    "log p after the likes, from the data frame and the generator alone; and the lines."
     rows = train.interactions[(train.interactions.user_id == user) & (train.interactions.rating >= 4)].sort_values("timestamp")
     title = train.items.set_index("item_id").title
     lines = [f" {title[train.item_ids[code]]}\n" for code in codes]
     prompt = LIKED + "".join(f"- {title[item]}\n" for item in rows.item_id[-n_likes:]) + "-"
-    return ask.score([prompt], lines)[0], ask.score([LIKED + "-"], lines)[0]
+    return ask.score([prompt], lines)[0], lines
 
 
 @pytest.mark.parametrize("n_likes", [1, 10, 99])
 def test_scores_are_what_the_generator_says(train, ask, n_likes):
     codes = np.array([[3, 1, 4, 15], [9, 2, 6, 5]])
-    after, before = zip(*(by_hand(ask, train, user, row, n_likes) for user, row in zip(("u3", "u7"), codes)))
+    after, lines = zip(*(by_hand(ask, train, user, row, n_likes) for user, row in zip(("u3", "u7"), codes)))
     lift = GeneratorRanker(ask, n_likes=n_likes).fit(train)
+    before = [[np.mean([ask.score([likes_prompt(lift.texts_[some[some >= 0]])], [line])[0][0] for some in lift.neutral_ if code not in some])
+               for line, code in zip(*both)] for both in zip(lines, codes)]
     np.testing.assert_allclose(lift.score_candidates(["u3", "u7"], codes), np.array(after) - before, atol=2e-3)
     plain = clone(lift).set_params(lift=False).fit(train)
     np.testing.assert_allclose(plain.score_candidates(["u3", "u7"], codes), after, atol=2e-3)
@@ -91,6 +93,14 @@ def test_the_last_likes_are_those_of_the_latest_time(train):
         rows = train.like_rows().query("user_id == @user").sort_values("timestamp").tail(3)
         assert train.item_ids[row[row >= 0]].tolist() == rows.item_id.tolist()
     assert (found[train.user_codes("u0")] == -1).all()
+
+
+@pytest.mark.parametrize("n", [1, 5, 99])
+def test_neutral_lists_hold_liked_items_and_none_twice(train, n):
+    lists = neutral_lists(train, n, 0)
+    held = lists[lists >= 0]
+    assert lists.shape == (2, n) and len(set(held)) == len(held) == min(2 * n, (train.likes().getnnz(axis=0) > 0).sum())
+    assert (train.likes().getnnz(axis=0)[held] > 0).all() and (neutral_lists(train, n, 0) == lists).all()
 
 
 def test_order_is_that_of_the_rows_where_there_is_no_time(tmp_path):

@@ -26,4 +26,6 @@ from .reranking import fit_ranker as fit_ranker
 from .reranking import item_lines as item_lines
 from .reranking import last_likes as last_likes
 from .reranking import likes_prompt as likes_prompt
+from .reranking import neutral_lists as neutral_lists
+from .reranking import neutral_scores as neutral_scores
 from .reranking import score_titles as score_titles
