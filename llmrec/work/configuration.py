@@ -500,6 +500,7 @@ def build_recommender(
     given = {} if "encoder" not in inspect.signature(section.maker).parameters else {"encoder": encoder, "template": template}
     return section.maker(**given, **values)
 
+# %% ../../nbs/11_work/01_configuration.ipynb #e9e07f8c
 def build_ranker(
     config:Config,       # the whole configuration
 )->GeneratorRanker:      # unfitted
