@@ -13,6 +13,8 @@ from sklearn.base import BaseEstimator, clone
 
 import llmrec
 from llmrec.data.dataset import load_interactions
+from llmrec.generation.generator import Generator
+from llmrec.generation.reranking import GeneratorRanker
 from llmrec.language.encoding import TextEncoder
 from llmrec.lists.diversity import DIVERSIFIERS, Diversified
 from llmrec.recommenders.base import Recommender, describe_estimator
@@ -38,7 +40,7 @@ def test_every_recommender_of_the_library_can_be_named():
             yield from [child, *below(child)]
     ours = {child for child in below(Recommender) if child.__module__.startswith("llmrec.")}
     bases = {parent for child in ours for parent in child.__mro__[1:] if parent.__init__ is object.__init__}
-    assert {child.__name__ for child in ours - bases - {Diversified}} == set(NAMES)
+    assert {child.__name__ for child in ours - bases - {Diversified, GeneratorRanker}} == set(NAMES)
     assert {"Popularity", "Random", "ALS", "EASE", "Hybrid", "TwoStage", "SASRec", "ProfileRecommender"} < set(NAMES)
 
 
@@ -46,7 +48,7 @@ def test_every_recommender_of_the_library_can_be_named():
 def test_the_defaults_are_those_of_the_class(name):
     config = load_config(settings=[f"recommender.name={name}", "diversity.method=none"])
     parameters = set(find_recommenders()[name]().get_params(deep=False))
-    own = {f.name for f in fields(config.recommender)} - {"name"}
+    own = {f.name for f in fields(config.recommender)} - {"name", "rerank"}
     assert own == (parameters - {"encoder", "template"} if "encoder" in parameters else parameters), "every parameter is a key"
     built = build_model(config)
     wanted = find_recommenders()[name]()
@@ -65,8 +67,9 @@ def test_what_is_inside_is_what_the_class_takes_by_itself(movielens):
             assert all(f"{INSIDE[key]}() if self.{key} is None" in source for key in inside), name
 
 
-def test_encoder_and_data_have_every_parameter_of_theirs():
+def test_encoder_generator_and_data_have_every_parameter_of_theirs():
     assert {f.name for f in fields(SECTIONS["encoder"])} == set(TextEncoder().get_params()) - {"verbose"}
+    assert {f.name for f in fields(SECTIONS["generator"])} == set(Generator().get_params()) - {"stop"}
     assert {f.name for f in fields(SECTIONS["data"])} == set(inspect.signature(load_interactions).parameters) - {"path"} | {"interactions"}
     assert {"like_from", "events", "item_columns"} < {f.name for f in fields(SECTIONS["data"])}
 
@@ -74,7 +77,7 @@ def test_encoder_and_data_have_every_parameter_of_theirs():
 def test_the_tables_of_names_hold_only_keys_that_there_are():
     own = {f"{section}.{f.name}" for section, kind in SECTIONS.items() for f in fields(kind)}
     everywhere = own | {f"recommender.{f.name}" for name in NAMES for f in fields(recommender_section(name))}
-    assert {*CHOICES, *SAID} <= own and {*READ_IF, *(key for key, _ in READ_IF.values())} <= everywhere
+    assert {*CHOICES, *SAID} <= own and {*READ_IF, *(key for key, _ in READ_IF.values())} <= everywhere | SECTIONS.keys()
 
 
 def test_the_hybrid_made_varied_is_the_default():

@@ -43,6 +43,7 @@ from .configuration import WORDS as WORDS
 from .configuration import ask_stage as ask_stage
 from .configuration import build_encoder as build_encoder
 from .configuration import build_model as build_model
+from .configuration import build_ranker as build_ranker
 from .configuration import build_recommender as build_recommender
 from .configuration import can_be as can_be
 from .configuration import changes as changes
@@ -56,6 +57,7 @@ from .configuration import find_recommenders as find_recommenders
 from .configuration import is_complete as is_complete
 from .configuration import kinds_of as kinds_of
 from .configuration import load_config as load_config
+from .configuration import model_values as model_values
 from .configuration import nearest_name as nearest_name
 from .configuration import parse_setting as parse_setting
 from .configuration import read_recommender as read_recommender

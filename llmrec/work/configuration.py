@@ -6,10 +6,10 @@
 __all__ = ['PACKAGES', 'INSIDE', 'WORDS', 'SHORT', 'CHOICES', 'READ_IF', 'SAID', 'is_complete', 'find_recommenders',
            'TextSection', 'ProjectionSection', 'RankingSection', 'EvaluationSection', 'section_of',
            'recommender_section', 'Config', 'section_types', 'can_be', 'kinds_of', 'shorten', 'read_value',
-           'nearest_name', 'refuse_key', 'read_section', 'read_recommender', 'build_encoder', 'build_recommender',
-           'build_model', 'setting_complaint', 'ask_stage', 'check_stages', 'config_value', 'check_read',
-           'values_and_defaults', 'changes', 'check_config', 'parse_setting', 'read_toml', 'load_config', 'comments_of',
-           'toml', 'section_text', 'config_text']
+           'nearest_name', 'refuse_key', 'read_section', 'read_recommender', 'model_values', 'build_encoder',
+           'build_recommender', 'build_ranker', 'build_model', 'setting_complaint', 'ask_stage', 'check_stages',
+           'config_value', 'check_read', 'values_and_defaults', 'changes', 'check_config', 'parse_setting', 'read_toml',
+           'load_config', 'comments_of', 'toml', 'section_text', 'config_text']
 
 # %% ../../nbs/11_work/01_configuration.ipynb #c3861948
 import difflib, inspect, json, re, reprlib, tomllib
@@ -28,7 +28,10 @@ from ..language.geometry import ProjectedEncoder
 from ..language.indexes import check_factory
 from ..evaluation.splitting import PROTOCOLS
 from ..recommenders.base import Recommender
+from ..ranking.retrieval import TwoStage
 from ..lists.diversity import DIVERSIFIERS, Diversified
+from ..generation.generator import Generator
+from ..generation.reranking import GeneratorRanker
 
 # %% ../../nbs/11_work/01_configuration.ipynb #76212dc6
 PACKAGES = ("llmrec.recommenders", "llmrec.tastes", "llmrec.ranking")
@@ -159,23 +162,27 @@ INSIDE = {"retriever": "MappedFactors", "ranker": "Hybrid"}  # parameters that h
 @cache
 def recommender_section(
     name:str,    # one of `find_recommenders`
-)->type:         # a frozen dataclass: the name and the parameters
+    inside:bool=False,  # whether it stands inside another
+)->type:         # a frozen dataclass: the name, what puts its lists in another order if it stands alone, and the parameters
     """The section of a recommender; what its encoder is and reads comes from sections of their own.
 
     Parameters
     ----------
     name : str
         one of `find_recommenders`
+    inside : bool, default False
+        whether it stands inside another
 
     Returns
     -------
     type
-        a frozen dataclass: the name and the parameters
+        a frozen dataclass: the name, what puts its lists in another order if it stands alone, and the parameters
     """
     model = find_recommenders()[name]
     takes = inspect.signature(model).parameters
-    inside = {key: recommender_section(INSIDE[key])() for key in takes if key in INSIDE}
-    return section_of(model, ("encoder", "template") if "encoder" in takes else (), name=name, **inside)
+    others = {key: recommender_section(INSIDE[key], True)() for key in takes if key in INSIDE}
+    if not inside: others = {"rerank": "none"} | others
+    return section_of(model, ("encoder", "template") if "encoder" in takes else (), name=name, **others)
 
 # %% ../../nbs/11_work/01_configuration.ipynb #2eb3f6bd
 @dataclass(frozen=True)
@@ -192,6 +199,8 @@ class Config:
         parameters of `TextEncoder`, which reads it
     projection : ProjectionSection
         what is done to its vectors
+    generator : object
+        parameters of `Generator`, which re-ranks if it is named for that
     recommender : object
         name and parameters of the recommender
     ranking : RankingSection
@@ -205,6 +214,7 @@ class Config:
     text:TextSection              # what is read of an item
     encoder:object                # parameters of `TextEncoder`, which reads it
     projection:ProjectionSection  # what is done to its vectors
+    generator:object              # parameters of `Generator`, which re-ranks if it is named for that
     recommender:object            # name and parameters of the recommender
     ranking:RankingSection        # how scores become a list
     diversity:object              # parameters of `Diversified`, which makes lists varied
@@ -223,6 +233,7 @@ def section_types(
     return dict(
         data=section_of(load_interactions, ["path"], interactions="movielens"), text=TextSection,
         encoder=section_of(TextEncoder, ["verbose"], cache_dir="auto"), projection=ProjectionSection,
+        generator=section_of(Generator, ["stop"], cache_dir="auto"),
         recommender=recommender_section("Hybrid"), ranking=RankingSection,
         diversity=section_of(Diversified, ["model", "places", "encoder", "template"]), evaluation=EvaluationSection)
 
@@ -423,9 +434,26 @@ def read_recommender(
     name = table.get("name", default)
     if not isinstance(name, str) or name not in find_recommenders():
         raise ValueError(f"config: {path}.name: got {shorten(name)}; {nearest_name(name, find_recommenders())}")
-    return read_section(path, recommender_section(name), table)
+    return read_section(path, recommender_section(name, path != "recommender"), table)
 
 # %% ../../nbs/11_work/01_configuration.ipynb #0e3b1e69
+def model_values(
+    section,             # of a language model
+)->dict:                 # the parameters of its maker
+    """The values of a section, its cache folder as the model takes it.
+
+    Parameters
+    ----------
+    section
+        of a language model
+
+    Returns
+    -------
+    dict
+        the parameters of its maker
+    """
+    return vars(section) | {"cache_dir": {"auto": None, "off": False}.get(section.cache_dir, section.cache_dir)}
+
 def build_encoder(
     config:Config,       # the whole configuration
     verbose:bool=False,  # show a progress bar while encoding
@@ -443,9 +471,7 @@ def build_encoder(
     -------
         a transformer from texts to vectors
     """
-    values = {f.name: getattr(config.encoder, f.name) for f in fields(config.encoder)}
-    cache_dir = {"auto": None, "off": False}.get(config.encoder.cache_dir, config.encoder.cache_dir)
-    encoder = TextEncoder(**values | {"cache_dir": cache_dir}, verbose=verbose)
+    encoder = TextEncoder(**model_values(config.encoder), verbose=verbose)
     return encoder if config.projection.method == "none" else ProjectedEncoder(encoder, config.projection.method, config.projection.n_components)
 
 def build_recommender(
@@ -469,16 +495,34 @@ def build_recommender(
     Recommender
         unfitted
     """
-    values = {f.name: getattr(section, f.name) for f in fields(section) if f.name != "name"}
+    values = {f.name: getattr(section, f.name) for f in fields(section) if f.name not in ("name", "rerank")}
     for key in INSIDE.keys() & values: values[key] = build_recommender(values[key], encoder, template)
     given = {} if "encoder" not in inspect.signature(section.maker).parameters else {"encoder": encoder, "template": template}
     return section.maker(**given, **values)
+
+# %% ../../nbs/11_work/01_configuration.ipynb #e9e07f8c
+def build_ranker(
+    config:Config,       # the whole configuration
+)->GeneratorRanker:      # unfitted
+    """The language model that puts the first candidates of the recommender in another order.
+
+    Parameters
+    ----------
+    config : Config
+        the whole configuration
+
+    Returns
+    -------
+    GeneratorRanker
+        unfitted
+    """
+    return GeneratorRanker(Generator(**model_values(config.generator)))
 
 def build_model(
     config:Config,       # the whole configuration
     verbose:bool=False,  # show a progress bar while encoding
 )->Recommender:          # unfitted
-    """The recommender that the configuration describes, and what makes its lists varied.
+    """The recommender that the configuration describes, what re-ranks its lists, and what makes them varied.
 
     Parameters
     ----------
@@ -494,6 +538,7 @@ def build_model(
     """
     encoder, places = build_encoder(config, verbose), max(config.ranking.k, *config.evaluation.k)
     model = build_recommender(config.recommender, encoder, config.text.template)
+    if config.recommender.rerank == "generator": model = TwoStage(model, build_ranker(config), max(20, places))
     if config.diversity.method == "none": return model
     values = {f.name: getattr(config.diversity, f.name) for f in fields(config.diversity)}
     values["n_candidates"] = max(values["n_candidates"], places)
@@ -558,12 +603,15 @@ def check_stages(
     encoder = build_encoder(config)
     for path, section in reversed([*inside("recommender", config.recommender)]):
         ask_stage(build_recommender(section, encoder, config.text.template), {path: section})
+    if config.recommender.rerank == "generator": ask_stage(build_ranker(config), {"generator": config.generator})
     ask_stage(build_model(config), {"diversity": config.diversity})
 
 # %% ../../nbs/11_work/01_configuration.ipynb #f21ed48b
 CHOICES = {"encoder.pooling": POOLINGS, "encoder.dtype": ("auto", "float32", "bfloat16", "float16"), "projection.method": ("none", "centre", "whiten"),
+           "generator.dtype": ("auto", "float32", "bfloat16", "float16"), "recommender.rerank": ("none", "generator"),
            "diversity.method": DIVERSIFIERS, "evaluation.protocol": PROTOCOLS, "evaluation.stage": ("test", "validation")}
-READ_IF = {  # key -> the key that decides whether it is read, and for which values it is
+READ_IF = {  # key or section -> the key that decides whether it is read, and for which values it is
+    "data": ("data.interactions", lambda source: source != "movielens"), "generator": ("recommender.rerank", lambda method: method != "none"),
     "projection.n_components": ("projection.method", lambda method: method != "none"), "recommender.n_candidates": ("recommender.index", bool),
     "recommender.n_sampled": ("recommender.loss", lambda loss: loss == "sampled"), "recommender.temperature": ("recommender.method", lambda method: method == "attention"),
     "recommender.n_titles": ("recommender.method", lambda method: method == "text")}
@@ -602,7 +650,7 @@ def check_read(
         the whole configuration
     """
     for name in changed:
-        decisive, is_read = ("data.interactions", lambda source: source != "movielens") if name.startswith("data.") else READ_IF.get(name, (name, lambda value: True))
+        decisive, is_read = READ_IF.get(name) or READ_IF.get(name.partition(".")[0], (name, lambda value: True))
         if (value := config_value(config, decisive)) is not None and name != decisive and not is_read(value):
             raise ValueError(f"config: {name} has no effect while {decisive} is {value!r}; change that too, or leave {name} out")
 
@@ -671,8 +719,11 @@ def check_config(
     check_real(.0001, 10_000, **{"config: ranking.temperature": config.ranking.temperature})
     if config.projection.n_components is not None: check_whole(1, 10_000, **{"config: projection.n_components": config.projection.n_components})
     if not lengths or len(set(lengths)) < len(lengths): raise ValueError(f"config: evaluation.k: got {list(lengths)}; give at least one length, and each once")
-    if not re.fullmatch("auto|cpu|mps|cuda(:[0-9]{1,3})?", config.encoder.device):
-        raise ValueError(f"config: encoder.device: got {config.encoder.device!r}; give 'auto', 'cpu', 'mps', 'cuda', or one GPU as in 'cuda:1'")
+    for name in ("encoder.device", "generator.device"):
+        if not re.fullmatch("auto|cpu|mps|cuda(:[0-9]{1,3})?", device := config_value(config, name)):
+            raise ValueError(f"config: {name}: got {device!r}; give 'auto', 'cpu', 'mps', 'cuda', or one GPU as in 'cuda:1'")
+    if config.recommender.rerank != "none" and hasattr(config.recommender.maker, "rerank"):
+        raise ValueError(f"config: recommender.rerank: got {config.recommender.rerank!r}, but {config.recommender.name} re-ranks its lists itself; give 'none'")
     for name, check in {"text.template": check_template, "recommender.index": check_factory}.items():
         if not (value := config_value(config, name)): continue
         try: check(value)
@@ -776,7 +827,8 @@ def comments_of(
     return dict(reversed(found))
 
 SAID = {"data.interactions": '"movielens", the packaged films, or the path of a .csv or .parquet file', "encoder.cache_dir": '"auto" is the user\'s cache folder, "off" keeps nothing, else a folder',
-        "encoder.device": "auto, cpu, mps, cuda, or one GPU as in cuda:1", "data.columns": "their column name = ours, in the interactions", "data.item_columns": "the same, in the items",
+        "encoder.device": "auto, cpu, mps, cuda, or one GPU as in cuda:1", "recommender.rerank": "what puts its first 20 items in another order: none, generator",
+        "generator.device": "auto, cpu, mps, cuda, or one GPU as in cuda:1", "generator.cache_dir": '"auto" is the user\'s cache folder, "off" keeps nothing, else a folder', "data.columns": "their column name = ours, in the interactions", "data.item_columns": "the same, in the items",
         "data.events": "event = weight, such as {purchase = 1, favourite = 0.5, view = 0.1}; None: events are not weighed"}
 
 # %% ../../nbs/11_work/01_configuration.ipynb #9d3dfe80
@@ -817,7 +869,7 @@ def section_text(
         in TOML
     """
     maker = getattr(section, "maker", type(section))
-    said = SAID | {key: ", ".join(options) for key, options in CHOICES.items()}
+    said = {key: ", ".join(options) for key, options in CHOICES.items()} | SAID
     told = comments_of(maker) | {"name": maker.__doc__.splitlines()[0]} | {key.partition(".")[2]: text for key, text in said.items() if key.startswith(f"{path}.")}
     lines = {key: f"{key} = {toml(value)}" for key, value in vars(section).items() if key not in INSIDE}
     width = min(40, max(map(len, lines.values())))
