@@ -202,6 +202,18 @@ from .generation.generator import score_answers as score_answers
 from .generation.generator import score_continuations as score_continuations
 from .generation.generator import text_ids as text_ids
 from .generation.generator import write_batch as write_batch
+from .generation.prompting import FORMS as FORMS
+from .generation.prompting import WITHOUT_FACTS as WITHOUT_FACTS
+from .generation.prompting import fill_forms as fill_forms
+from .generation.prompting import one_line as one_line
+from .generation.prompting import quote as quote
+from .generation.prompting import reason_facts as reason_facts
+from .generation.prompting import reason_question as reason_question
+from .generation.prompting import score_lifts as score_lifts
+from .generation.prompting import short_title as short_title
+from .generation.prompting import titles_named as titles_named
+from .generation.prompting import verify_reason as verify_reason
+from .generation.prompting import worded_reasons as worded_reasons
 from .generation.query import AFTER as AFTER
 from .generation.query import ARTICLES as ARTICLES
 from .generation.query import BEFORE as BEFORE
@@ -232,6 +244,14 @@ from .generation.query import say_query as say_query
 from .generation.query import singular as singular
 from .generation.query import title_index as title_index
 from .generation.query import title_keys as title_keys
+from .generation.reranking import GeneratorRanker as GeneratorRanker
+from .generation.reranking import fit_ranker as fit_ranker
+from .generation.reranking import item_lines as item_lines
+from .generation.reranking import last_likes as last_likes
+from .generation.reranking import likes_prompt as likes_prompt
+from .generation.reranking import neutral_lists as neutral_lists
+from .generation.reranking import neutral_scores as neutral_scores
+from .generation.reranking import score_titles as score_titles
 from .language.attention import attend as attend
 from .language.cache import DAMAGED as DAMAGED
 from .language.cache import VectorCache as VectorCache
@@ -592,6 +612,7 @@ from .work.cli import check_material as check_material
 from .work.cli import check_packages as check_packages
 from .work.cli import check_target as check_target
 from .work.cli import check_targets as check_targets
+from .work.cli import check_words as check_words
 from .work.cli import figures_table as figures_table
 from .work.cli import found_table as found_table
 from .work.cli import items_table as items_table
@@ -602,6 +623,7 @@ from .work.cli import pairs_table as pairs_table
 from .work.cli import plain as plain
 from .work.cli import read_id as read_id
 from .work.cli import read_ids as read_ids
+from .work.cli import reason_by_model as reason_by_model
 from .work.cli import reasons as reasons
 from .work.cli import run_ask as run_ask
 from .work.cli import run_compare as run_compare
@@ -628,6 +650,7 @@ from .work.configuration import WORDS as WORDS
 from .work.configuration import ask_stage as ask_stage
 from .work.configuration import build_encoder as build_encoder
 from .work.configuration import build_model as build_model
+from .work.configuration import build_ranker as build_ranker
 from .work.configuration import build_recommender as build_recommender
 from .work.configuration import can_be as can_be
 from .work.configuration import changes as changes
@@ -641,6 +664,7 @@ from .work.configuration import find_recommenders as find_recommenders
 from .work.configuration import is_complete as is_complete
 from .work.configuration import kinds_of as kinds_of
 from .work.configuration import load_config as load_config
+from .work.configuration import model_values as model_values
 from .work.configuration import nearest_name as nearest_name
 from .work.configuration import parse_setting as parse_setting
 from .work.configuration import read_recommender as read_recommender

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'plain', 'items_table', 'liked_titles', 'figures_table', 'check_target', 'check_targets', 'read_ids',
-           'read_id', 'save_picture', 'reasons', 'show_lists', 'run_recommend', 'run_explain', 'found_table', 'run_ask',
-           'save_figures', 'run_evaluate', 'pairs_table', 'run_compare', 'check_packages', 'check_material',
-           'run_doctor', 'Parser', 'make_parser', 'say', 'main']
+           'read_id', 'save_picture', 'reasons', 'show_lists', 'run_recommend', 'check_words', 'reason_by_model',
+           'run_explain', 'found_table', 'run_ask', 'save_figures', 'run_evaluate', 'pairs_table', 'run_compare',
+           'check_packages', 'check_material', 'run_doctor', 'Parser', 'make_parser', 'say', 'main']
 
 # %% ../../nbs/11_work/03_cli.ipynb #f5aa725d
 import argparse, importlib.metadata, io, re, shutil, sys, tempfile, warnings
@@ -322,8 +322,43 @@ def run_recommend(
     if args.frontier: save_picture(plot_price(pipeline.frontier()), args.frontier)
 
 # %% ../../nbs/11_work/03_cli.ipynb #3ac55475
+def check_words(
+    args:argparse.Namespace,  # method, language
+)->None:
+    """Raise `ValueError` if no model can choose the words, with what to install, or if they would not be in the language or of the method asked for.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        method, language
+    """
+    from llmrec.language.models import find_model
+    if args.language != "en" or args.method != "exact": raise ValueError("--words: goes with English sentences and exact shares only; leave out --language and --method")
+    try: find_model("smollm2")
+    except ValueError as error: raise ValueError(f"--words: {error}; without --words, explain needs no such model") from None
+
+def reason_by_model(
+    why,        # an `Explanation`
+)->str:         # one sentence
+    """The reason in words that a language model has chosen.
+
+    Parameters
+    ----------
+    why
+        an `Explanation`
+
+    Returns
+    -------
+    str
+        one sentence
+    """
+    from llmrec.generation.generator import Generator
+    from llmrec.generation.prompting import worded_reasons
+    return worded_reasons(Generator(cache_dir=False), [why])[0]
+
+# %% ../../nbs/11_work/03_cli.ipynb #bf3561c0
 def run_explain(
-    args:argparse.Namespace,  # user, item, method, language, config, set
+    args:argparse.Namespace,  # user, item, method, language, words, config, set
     console:Console,          # where to print
 )->None:
     """Say why an item got its score for a person.
@@ -331,7 +366,7 @@ def run_explain(
     Parameters
     ----------
     args : argparse.Namespace
-        user, item, method, language, config, set
+        user, item, method, language, words, config, set
     console : Console
         where to print
     """
@@ -340,10 +375,12 @@ def run_explain(
     from llmrec.work.configuration import load_config
     from llmrec.work.pipeline import Pipeline
     choose(SENTENCES, args.language, "--language"), choose(dict.fromkeys(("exact", "lime")), args.method, "--method")
+    if args.words: check_words(args)
     pipeline = Pipeline(load_config(args.config, args.set), verbose=console.is_terminal).load()
     user, item = read_id(args.user, pipeline.data_.users, "--user"), read_id(args.item, pipeline.data_.item_ids, "--item")
     found = pipeline.fit().explain(user, item, args.method)
-    console.print(plain(found.sentence(args.language)), plain(repr(found).partition("\n")[2]), sep="\n")
+    sentence = reason_by_model(found) if args.words else found.sentence(args.language)
+    console.print(plain(sentence), plain(repr(found).partition("\n")[2]), sep="\n")
 
 # %% ../../nbs/11_work/03_cli.ipynb #af0ce441
 def found_table(
@@ -603,6 +640,7 @@ def make_parser(
     for name, what in (("--user", "for whom"), ("--item", "what is to be explained, recommended or not")): explain.add_argument(name, required=True, metavar="ID", help=what)
     explain.add_argument("--method", default="exact", help="exact (default), or lime where scores do not add up")
     explain.add_argument("--language", default="en", help="en (default) or zh")
+    explain.add_argument("--words", action="store_true", help="let a language model choose the wording; the facts stay the same")
     ask = commands.add_parser("ask", help="what fits a question in plain words")
     ask.add_argument("question", metavar="QUESTION", help="such as \"something quiet like *Lost in Translation*, but older\"")
     ask.add_argument("--k", type=int, default=10, help="most items in the answer (default: 10)")
