@@ -31,7 +31,7 @@ from ..recommenders.base import Recommender
 from ..lists.diversity import DIVERSIFIERS, Diversified
 
 # %% ../../nbs/11_work/01_configuration.ipynb #76212dc6
-PACKAGES = ("llmrec.recommenders", "llmrec.tastes", "llmrec.ranking")
+PACKAGES = ("llmrec.recommenders", "llmrec.tastes", "llmrec.ranking", "llmrec.generation")
 
 def is_complete(
     model:type,          # a class of recommenders
