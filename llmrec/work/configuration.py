@@ -34,7 +34,7 @@ from ..generation.generator import Generator
 from ..generation.reranking import GeneratorRanker
 
 # %% ../../nbs/11_work/01_configuration.ipynb #76212dc6
-PACKAGES = ("llmrec.recommenders", "llmrec.tastes", "llmrec.ranking")
+PACKAGES = ("llmrec.recommenders", "llmrec.tastes", "llmrec.ranking", "llmrec.generation")
 
 def is_complete(
     model:type,          # a class of recommenders
