@@ -427,6 +427,7 @@ def item_codes(
         codes[known] = assign_codes(V[known], residual_kmeans(V[known], self.n_codes, self.n_levels, rng))
     return codes
 
+# %% ../../nbs/08_generation/06_semantic_ids.ipynb #758bd6db
 def check_tiger(
     model:Recommender,  # whose parameters are looked at: those of `Tiger`
 )->None:
