@@ -61,7 +61,7 @@ def is_complete(
 @cache
 def find_recommenders(
 )->dict[str,type]:  # name -> class, in the order of the names
-    """Every recommender that a configuration can name.
+    """Every recommender that a configuration can name; a ranker that scores only candidates is named by `rerank`.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def find_recommenders(
     """
     public = [getattr(package, name) for package in map(import_module, PACKAGES) for name in sorted(package.__all__)]
     classes = [c for c in public if isinstance(c, type) and issubclass(c, Recommender)]
-    return {c.__name__: c for c in sorted(classes, key=lambda c: c.__name__) if is_complete(c, classes)}
+    return {c.__name__: c for c in sorted(classes, key=lambda c: c.__name__) if is_complete(c, classes) and c is not GeneratorRanker}
 
 # %% ../../nbs/11_work/01_configuration.ipynb #ad3813f4
 @dataclass(frozen=True)
