@@ -8,7 +8,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.tools.notebooks import NBS, SKIP_FLAGS, NotebookError, compare, course_notebooks, run, same_text
 
-LONGEST = int(os.environ.get("LONGEST", 240))  # seconds, for one notebook beside other tests, with nothing in the cache
+LONGEST = int(os.environ.get("LONGEST", 400))  # seconds, for one notebook beside other tests, with nothing in the cache
 
 ALL = [*course_notebooks(), NBS / "_template.ipynb"]
 
